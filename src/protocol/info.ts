@@ -57,7 +57,8 @@ export function encodeInfoRequest(request: InfoRequest): Buffer {
   bytes.writeUInt32BE(name.length, 0)
   bytes.set(name, 4)
   bytes.writeUInt16BE(request.infos.length, 4 + name.length)
-  request.infos.forEach((info, index) => bytes.writeUInt16BE(info, 6 + name.length + 2 * index))
+  let at = 6 + name.length
+  for (const info of request.infos) at = bytes.writeUInt16BE(info, at)
   return bytes
 }
 
