@@ -1,0 +1,170 @@
+/**
+ * The client's half of the handshake, towards an upstream: greeting, STARTTLS where the upstream is to speak TLS,
+ * structured replies when the visitor wants them, GO, and EXPORT_NAME for servers that know no GO. Size and flags come
+ * from GO alone: nbd-server answers INFO with size 0.
+ */
+import {
+  ClientFlag,
+  DEFAULT_BLOCK_SIZE,
+  HandshakeFlag,
+  Info,
+  Opt,
+  Rep,
+  TransmissionFlag,
+} from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import {
+  decodeExportNameReply,
+  decodeGreeting,
+  EXPORT_NAME_REPLY_SIZE,
+  EXPORT_NAME_ZEROES,
+  encodeClientFlags,
+  GREETING_SIZE,
+} from '../protocol/handshake.ts'
+import { type BlockSize, decodeInfoReply, encodeInfoRequest } from '../protocol/info.ts'
+import { nameOf } from '../protocol/names.ts'
+import {
+  decodeOptionReplyHeader,
+  decodeServerEntry,
+  encodeOption,
+  isErrorReply,
+  OPTION_REPLY_HEADER_SIZE,
+} from '../protocol/option.ts'
+import { printable } from '../protocol/strings.ts'
+import type { Wire } from '../stream/wire.ts'
+import type { ListEntry } from './host.ts'
+
+/** Longest option reply that an upstream may send. */
+const MAX_REPLY_BYTES = 64 * 1024
+
+/** Replies to one GO, and entries of one LIST, before the upstream is taken for broken. */
+const MAX_REPLIES = { go: 32, list: 100_000 } as const
+
+/** An export as its upstream describes it. */
+export interface UpstreamExport {
+  readonly sizeBytes: bigint
+  /** Transmission flags as the upstream sent them. */
+  readonly flags: number
+  readonly blockSize: BlockSize
+  readonly structuredReplies: boolean
+}
+
+/** The upstream said no: what to, with which reply type, and its text made printable. */
+export class OptionRefused extends Error {
+  readonly option: Opt
+  readonly reply: number
+
+  constructor(option: Opt, reply: number, text: string) {
+    super(`${nameOf(Opt, option)} refused with ${nameOf(Rep, reply)}${text === '' ? '' : `: ${text}`}`)
+    this.name = 'OptionRefused'
+    this.option = option
+    this.reply = reply
+  }
+}
+
+/** How the client's half begins. */
+export interface Connected {
+  readonly wire: Wire
+  readonly fixed: boolean
+  readonly noZeroes: boolean
+}
+
+/**
+ * Greets the upstream, and upgrades to TLS when `secure` is given; there is no way back to plaintext then.
+ * @throws ProtocolError, StreamError, OptionRefused (STARTTLS), and what `secure` throws
+ */
+export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>): Promise<Connected> {
+  const flags = decodeGreeting(await wire.read(GREETING_SIZE))
+  const fixed = (flags & HandshakeFlag.FIXED_NEWSTYLE) !== 0
+  const noZeroes = (flags & HandshakeFlag.NO_ZEROES) !== 0
+  await wire.write(encodeClientFlags((fixed ? ClientFlag.FIXED_NEWSTYLE : 0) | (noZeroes ? ClientFlag.NO_ZEROES : 0)))
+  if (secure === undefined) return { wire, fixed, noZeroes }
+  if (!fixed) throw new ProtocolError('BAD_FLAGS', 'the upstream has no fixed newstyle negotiation, so no TLS')
+  await wire.write(encodeOption(Opt.STARTTLS))
+  const { reply, data } = await readReply(wire, Opt.STARTTLS)
+  if (reply !== Rep.ACK) throw refused(Opt.STARTTLS, reply, data)
+  if (wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes ahead of the TLS handshake')
+  return { wire: await secure(wire), fixed, noZeroes }
+}
+
+/**
+ * Asks for an export; the upstream is in transmission phase afterwards.
+ * @throws ProtocolError, StreamError; OptionRefused: the connection must not be used again, since older nbd-servers lose
+ * step after a refused GO
+ */
+export async function enter(
+  connected: Connected,
+  name: string,
+  wants: { readonly structuredReplies: boolean },
+): Promise<UpstreamExport> {
+  const { wire } = connected
+  if (!connected.fixed) return checked({ ...(await exportName(connected, name)), structuredReplies: false })
+  const structuredReplies = wants.structuredReplies && (await agree(wire, Opt.STRUCTURED_REPLY))
+  await wire.write(encodeOption(Opt.GO, encodeInfoRequest({ name, infos: [Info.BLOCK_SIZE] })))
+  let facts: { sizeBytes: bigint; flags: number } | undefined
+  let blockSize: BlockSize = DEFAULT_BLOCK_SIZE
+  for (let count = 0; count < MAX_REPLIES.go; count++) {
+    const { reply, data } = await readReply(wire, Opt.GO)
+    if (reply === Rep.ERR_UNSUP) return checked({ ...(await exportName(connected, name)), structuredReplies })
+    if (isErrorReply(reply)) throw refused(Opt.GO, reply, data)
+    if (reply === Rep.ACK) {
+      if (facts === undefined) throw new ProtocolError('BAD_REPLY', 'GO acknowledged without INFO_EXPORT')
+      return checked({ ...facts, blockSize, structuredReplies })
+    }
+    if (reply !== Rep.INFO) throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to GO`)
+    const info = decodeInfoReply(data)
+    if (info.kind === 'export') facts = info
+    if (info.kind === 'block size') blockSize = info
+  }
+  throw new ProtocolError('BAD_REPLY', 'endless replies to GO')
+}
+
+/** What the upstream LISTs. @throws ProtocolError, StreamError, OptionRefused */
+export async function listExports(wire: Wire): Promise<readonly ListEntry[]> {
+  await wire.write(encodeOption(Opt.LIST))
+  const entries: ListEntry[] = []
+  while (entries.length <= MAX_REPLIES.list) {
+    const { reply, data } = await readReply(wire, Opt.LIST)
+    if (reply === Rep.ACK) return entries
+    if (reply !== Rep.SERVER) throw refused(Opt.LIST, reply, data)
+    entries.push(decodeServerEntry(data))
+  }
+  throw new ProtocolError('BAD_REPLY', 'endless replies to LIST')
+}
+
+async function exportName(
+  { wire, noZeroes }: Connected,
+  name: string,
+): Promise<{ sizeBytes: bigint; flags: number; blockSize: BlockSize }> {
+  await wire.write(encodeOption(Opt.EXPORT_NAME, Buffer.from(name)))
+  const facts = decodeExportNameReply(await wire.read(EXPORT_NAME_REPLY_SIZE))
+  if (!noZeroes) await wire.drain(EXPORT_NAME_ZEROES)
+  return { ...facts, blockSize: DEFAULT_BLOCK_SIZE }
+}
+
+async function agree(wire: Wire, option: typeof Opt.STRUCTURED_REPLY): Promise<boolean> {
+  await wire.write(encodeOption(option))
+  const { reply, data } = await readReply(wire, option)
+  if (reply === Rep.ACK) return true
+  if (isErrorReply(reply) && reply !== Rep.ERR_TLS_REQD && reply !== Rep.ERR_SHUTDOWN) return false
+  throw refused(option, reply, data)
+}
+
+async function readReply(wire: Wire, option: Opt): Promise<{ reply: number; data: Buffer }> {
+  const head = decodeOptionReplyHeader(await wire.read(OPTION_REPLY_HEADER_SIZE))
+  if (head.option !== option) throw new ProtocolError('BAD_REPLY', `reply to ${nameOf(Opt, head.option)}`)
+  if (head.lengthBytes > MAX_REPLY_BYTES) throw new ProtocolError('TOO_LONG', `a reply of ${head.lengthBytes} bytes`)
+  return { reply: head.reply, data: await wire.read(head.lengthBytes) }
+}
+
+function refused(option: Opt, reply: number, data: Buffer): OptionRefused {
+  return new OptionRefused(option, reply, printable(data.toString('utf8')))
+}
+
+/** Holds what the upstream says of its export against what can be. */
+function checked(facts: UpstreamExport): UpstreamExport {
+  // CVE-2023-5215: sizes of 2^63 and above are negative to many a client.
+  if (facts.sizeBytes >= 1n << 63n) throw new ProtocolError('BAD_REPLY', `an export of ${facts.sizeBytes} bytes`)
+  // proto.md, "Transmission flags": without HAS_FLAGS the others mean nothing.
+  return (facts.flags & TransmissionFlag.HAS_FLAGS) === 0 ? { ...facts, flags: 0 } : facts
+}

@@ -1,0 +1,47 @@
+import type { Rep } from '../protocol/constants.ts'
+import type { BlockSize } from '../protocol/info.ts'
+import type { Wire } from '../stream/wire.ts'
+
+/** One line of LIST. */
+export interface ListEntry {
+  readonly name: string
+  readonly description?: string | undefined
+}
+
+/** An export that the visitor may have, as its upstream describes it. */
+export interface Opened extends ListEntry {
+  /** At most 2^63 − 1. */
+  readonly sizeBytes: bigint
+  /** Transmission flags, cut to what was granted. */
+  readonly flags: number
+  readonly blockSize: BlockSize
+}
+
+/** A no that the haggling goes on after. */
+export interface Refusal {
+  readonly kind: 'refused'
+  /** One of NBD_REP_ERR_*. */
+  readonly reply: Rep
+  /** For the person at the client; says nothing that the visitor may not know. */
+  readonly message: string
+}
+
+/** Whoever answers for exports and TLS while the server's half of the handshake haggles. */
+export interface Host<Export extends Opened> {
+  /** NOTLS, FORCEDTLS, SELECTIVETLS of proto.md, "TLS support". */
+  readonly tls: 'none' | 'forced' | 'selective'
+
+  /** The exports that the visitor may use. */
+  list(): Promise<readonly ListEntry[]>
+
+  /** Makes an export ready: for INFO, GO and EXPORT_NAME alike. The last one opened is the one that GO means. */
+  open(name: string, wants: { readonly structuredReplies: boolean }): Promise<Export | Refusal>
+
+  /** Upgrades to TLS, after the ACK has been written. @throws TlsError */
+  secure(wire: Wire): Promise<Wire>
+}
+
+/** Whether an answer of open() is a no. */
+export function isRefusal(answer: Opened | Refusal): answer is Refusal {
+  return 'kind' in answer && answer.kind === 'refused'
+}

@@ -1,0 +1,198 @@
+/**
+ * The server's half of the handshake: greeting, option haggling, and the way into the transmission phase. Every option
+ * is read whole before anybody decides on it, so that no refusal can leave bytes on the wire. What exists and who may
+ * have it is the Host's business; no option byte of the client ever reaches an upstream.
+ */
+import { ClientFlag, HandshakeFlag, Opt, Rep } from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import { CLIENT_FLAGS_SIZE, encodeExportNameReply, encodeGreeting } from '../protocol/handshake.ts'
+import { decodeInfoRequest, type InfoRequest } from '../protocol/info.ts'
+import { decodeOptionHeader, encodeOptionReply, encodeServerEntry, OPTION_HEADER_SIZE } from '../protocol/option.ts'
+import { decodeString } from '../protocol/strings.ts'
+import type { Wire } from '../stream/wire.ts'
+import { type Host, isRefusal, type Opened, type Refusal } from './host.ts'
+import { infoReplies } from './info-replies.ts'
+
+/** Options before the haggling ends; each export that LIST showed allows for one more (qemu asks INFO for each). */
+const MAX_OPTIONS = 32
+
+/** Longest option that is looked at; longer ones are drained and refused. */
+const MAX_OPTION_BYTES = 64 * 1024
+
+/** Longest option that is drained; a longer one ends the connection. */
+const MAX_DRAINED_OPTION_BYTES = 1024 * 1024
+
+/** How the haggling ended. */
+export type Negotiated<Export> =
+  | { readonly kind: 'transmission'; readonly export: Export; readonly structuredReplies: boolean; readonly wire: Wire }
+  /** ABORT, or the client closed between two options. */
+  | { readonly kind: 'left' }
+  /** EXPORT_NAME could not be answered: the only refusal that the option knows is the end. */
+  | { readonly kind: 'refused' }
+
+/** What is agreed so far; forgotten at STARTTLS. */
+interface Agreed {
+  structuredReplies: boolean
+}
+
+type Step<Export> = Negotiated<Export> | undefined
+
+/**
+ * Speaks the server's half on `wire` until the client is in transmission phase or gone.
+ * @throws ProtocolError, StreamError, TlsError of the Host's secure()
+ */
+export async function negotiate<Export extends Opened>(wire: Wire, host: Host<Export>): Promise<Negotiated<Export>> {
+  return new Haggling(wire, host).run()
+}
+
+class Haggling<Export extends Opened> {
+  readonly #host: Host<Export>
+  #wire: Wire
+  #secure = false
+  #fixed = false
+  #zeroes = true
+  #agreed: Agreed = { structuredReplies: false }
+  #optionsLeft = MAX_OPTIONS
+
+  constructor(wire: Wire, host: Host<Export>) {
+    this.#wire = wire
+    this.#host = host
+  }
+
+  async run(): Promise<Negotiated<Export>> {
+    await this.#wire.write(encodeGreeting(HandshakeFlag.FIXED_NEWSTYLE | HandshakeFlag.NO_ZEROES))
+    const flagBytes = await this.#wire.readOrEnd(CLIENT_FLAGS_SIZE)
+    if (flagBytes === null) return { kind: 'left' }
+    const flags = flagBytes.readUInt32BE(0)
+    // proto.md, "Client flags": the server MUST close the connection on a flag that it does not know.
+    if ((flags & ~(ClientFlag.FIXED_NEWSTYLE | ClientFlag.NO_ZEROES)) !== 0) {
+      throw new ProtocolError('BAD_FLAGS', `client flags 0x${flags.toString(16)}`)
+    }
+    this.#fixed = (flags & ClientFlag.FIXED_NEWSTYLE) !== 0
+    this.#zeroes = (flags & ClientFlag.NO_ZEROES) === 0
+    for (;;) {
+      const step = await this.#nextOption()
+      if (step !== undefined) return step
+    }
+  }
+
+  async #nextOption(): Promise<Step<Export>> {
+    const head = await this.#wire.readOrEnd(OPTION_HEADER_SIZE)
+    if (head === null) return { kind: 'left' }
+    if (this.#optionsLeft-- <= 0) throw new ProtocolError('TOO_MANY_OPTIONS', 'more options than anybody needs')
+    const { option, lengthBytes } = decodeOptionHeader(head)
+    if (lengthBytes > MAX_OPTION_BYTES) return this.#drainOption(option, lengthBytes)
+    const data = await this.#wire.read(lengthBytes)
+    // proto.md, "Fixed newstyle negotiation": without it EXPORT_NAME is the only option there is.
+    if (!this.#fixed && option !== Opt.EXPORT_NAME)
+      throw new ProtocolError('BAD_FLAGS', 'option without fixed newstyle')
+    // proto.md, "FORCEDTLS mode": before TLS only STARTTLS and ABORT work, EXPORT_NAME terminates.
+    if (this.#host.tls === 'forced' && !this.#secure && option !== Opt.STARTTLS && option !== Opt.ABORT) {
+      if (option === Opt.EXPORT_NAME) return { kind: 'refused' }
+      return this.#refuse(option, Rep.ERR_TLS_REQD, 'this server wants STARTTLS first')
+    }
+    return this.#dispatch(option, data)
+  }
+
+  async #dispatch(option: number, data: Buffer): Promise<Step<Export>> {
+    switch (option) {
+      case Opt.EXPORT_NAME:
+        return this.#exportName(data)
+      case Opt.ABORT:
+        await this.#reply(option, Rep.ACK)
+        return { kind: 'left' }
+      case Opt.LIST:
+        return this.#list(data)
+      case Opt.STARTTLS:
+        return this.#startTls(data)
+      case Opt.INFO:
+      case Opt.GO:
+        return this.#infoOrGo(option, data)
+      case Opt.STRUCTURED_REPLY:
+        if (data.length > 0) return this.#refuse(option, Rep.ERR_INVALID, 'STRUCTURED_REPLY carries no data')
+        this.#agreed.structuredReplies = true
+        return this.#reply(option, Rep.ACK)
+      default:
+        return this.#refuse(option, Rep.ERR_UNSUP, 'option not supported')
+    }
+  }
+
+  async #drainOption(option: number, lengthBytes: number): Promise<Step<Export>> {
+    if (lengthBytes > MAX_DRAINED_OPTION_BYTES || option === Opt.EXPORT_NAME) {
+      throw new ProtocolError('TOO_LONG', `an option of ${lengthBytes} bytes`)
+    }
+    await this.#wire.drain(lengthBytes)
+    const needsTls = this.#host.tls === 'forced' && !this.#secure && option !== Opt.ABORT && option !== Opt.STARTTLS
+    return this.#refuse(option, needsTls ? Rep.ERR_TLS_REQD : Rep.ERR_TOO_BIG, 'option too long')
+  }
+
+  async #exportName(data: Buffer): Promise<Step<Export>> {
+    const name = decodeString(data)
+    if (name === undefined) return { kind: 'refused' }
+    const opened = await this.#host.open(name, this.#agreed)
+    // proto.md, "NBD_OPT_EXPORT_NAME": there is no error reply; the server MUST terminate the session.
+    if (isRefusal(opened)) return { kind: 'refused' }
+    await this.#wire.write(encodeExportNameReply(opened.sizeBytes, opened.flags, this.#zeroes))
+    return this.#transmission(opened)
+  }
+
+  async #list(data: Buffer): Promise<undefined> {
+    if (data.length > 0) return this.#refuse(Opt.LIST, Rep.ERR_INVALID, 'LIST carries no data')
+    const entries = await this.#host.list()
+    this.#optionsLeft += entries.length
+    for (const { name, description } of entries) {
+      await this.#reply(Opt.LIST, Rep.SERVER, encodeServerEntry(name, description))
+    }
+    return this.#reply(Opt.LIST, Rep.ACK)
+  }
+
+  async #startTls(data: Buffer): Promise<undefined> {
+    if (data.length > 0) return this.#refuse(Opt.STARTTLS, Rep.ERR_INVALID, 'STARTTLS carries no data')
+    if (this.#secure) return this.#refuse(Opt.STARTTLS, Rep.ERR_INVALID, 'TLS is already there')
+    if (this.#host.tls === 'none') return this.#refuse(Opt.STARTTLS, Rep.ERR_POLICY, 'this door has no TLS')
+    // A client waits for the ACK. What came ahead of it could have been injected by somebody in between.
+    if (this.#wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes ahead of the TLS handshake')
+    await this.#reply(Opt.STARTTLS, Rep.ACK)
+    this.#wire = await this.#host.secure(this.#wire)
+    this.#secure = true
+    // CVE-2021-3716: nothing that was agreed in the clear may survive the upgrade.
+    this.#agreed = { structuredReplies: false }
+    return undefined
+  }
+
+  async #infoOrGo(option: typeof Opt.INFO | typeof Opt.GO, data: Buffer): Promise<Step<Export>> {
+    const request = decodeInfoRequest(data)
+    if (request === 'invalid') return this.#refuse(option, Rep.ERR_INVALID, 'malformed option')
+    if (request === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'export name longer than 4096 bytes')
+    const opened = await this.#host.open(request.name, this.#agreed)
+    if (isRefusal(opened)) return this.#refuseExport(option, opened)
+    await this.#sendInfos(option, request, opened)
+    await this.#reply(option, Rep.ACK)
+    return option === Opt.GO ? this.#transmission(opened) : undefined
+  }
+
+  async #sendInfos(option: number, request: InfoRequest, opened: Export): Promise<void> {
+    for (const info of infoReplies(request, opened)) await this.#reply(option, Rep.INFO, info)
+  }
+
+  #refuseExport(option: number, refusal: Refusal): Promise<undefined> {
+    // proto.md, "SELECTIVETLS mode": TLS_REQD for exports that want TLS; for unknown ones too, so that nobody can tell.
+    const hidden = refusal.reply === Rep.ERR_UNKNOWN && this.#host.tls === 'selective' && !this.#secure
+    if (hidden) return this.#refuse(option, Rep.ERR_TLS_REQD, 'unknown export, or one that wants STARTTLS')
+    return this.#refuse(option, refusal.reply, refusal.message)
+  }
+
+  #transmission(opened: Export): Negotiated<Export> {
+    const { structuredReplies } = this.#agreed
+    return { kind: 'transmission', export: opened, structuredReplies, wire: this.#wire }
+  }
+
+  async #refuse(option: number, reply: Rep, message: string): Promise<undefined> {
+    return this.#reply(option, reply, Buffer.from(message))
+  }
+
+  async #reply(option: number, reply: Rep, data?: Uint8Array): Promise<undefined> {
+    await this.#wire.write(encodeOptionReply(option, reply, data))
+    return undefined
+  }
+}

@@ -1,0 +1,164 @@
+/**
+ * Splits a stream of messages into heads, which a grammar judges, and payloads, which pass through untouched. What is
+ * kept leaves as the same memory that came in, in as few pieces as possible: a chunk in which nothing is refused leaves
+ * whole. Knows nothing of requests and replies.
+ */
+
+/** Longest head of any message, extended headers included, in bytes. */
+export const MAX_HEAD_BYTES = 32
+
+/** What becomes of a message after its head was judged. */
+export const Verdict = {
+  /** Head and payload pass. */
+  KEEP: 0,
+  /** Head and payload are dropped. */
+  DROP: 1,
+  /** Another head takes the place of this one, the payload passes. */
+  SWAP: 2,
+  /** This was the last message: all that follows is dropped. */
+  STOP: 3,
+} as const
+export type Verdict = (typeof Verdict)[keyof typeof Verdict]
+
+/** Judges heads. Works on the bytes in place: no object a message. */
+export interface Grammar {
+  /** Length in bytes of the payload after the head that was judged last. */
+  readonly payloadBytes: number
+  /** The head to send when the verdict was SWAP; must stay unchanged until it is written. */
+  readonly replacement: Buffer
+
+  /**
+   * How long the head at `at` is, as far as `available` bytes tell. An answer above `available` means: ask again when
+   * that many are there. @throws ProtocolError
+   */
+  headBytes(bytes: Buffer, at: number, available: number): number
+
+  /** Judges the whole head at `at`, and may rewrite it there. @throws ProtocolError */
+  judge(bytes: Buffer, at: number): Verdict
+}
+
+export class Framer {
+  readonly #grammar: Grammar
+  readonly #emit: (bytes: Buffer) => void
+  readonly #head = Buffer.alloc(MAX_HEAD_BYTES)
+  #headLength = 0
+  #payloadLeft = 0
+  #dropping = false
+  #stopped = false
+  #feeding = false
+  #injected: Buffer[] = []
+  #chunk: Buffer = this.#head
+  #kept = 0
+
+  /** `emit` gets what passes, in order; the memory is that of the chunks fed in. */
+  constructor(grammar: Grammar, emit: (bytes: Buffer) => void) {
+    this.#grammar = grammar
+    this.#emit = emit
+  }
+
+  /** Whether the last message has come. */
+  get stopped(): boolean {
+    return this.#stopped
+  }
+
+  /** Bytes of the current payload that have not come yet. */
+  get payloadLeft(): number {
+    return this.#payloadLeft
+  }
+
+  /** Whether what came so far ends with a whole message. */
+  get atBoundary(): boolean {
+    return this.#payloadLeft === 0 && this.#headLength === 0
+  }
+
+  /** Takes the next bytes of the stream. @throws ProtocolError; the framer can not be used afterwards */
+  feed(chunk: Buffer): void {
+    this.#feeding = true
+    this.#chunk = chunk
+    this.#kept = 0
+    let at = 0
+    while (at < chunk.length && !this.#stopped) {
+      if (this.#payloadLeft > 0) at = this.#passPayload(at)
+      else {
+        if (this.#injected.length > 0) this.#emitInjected(at)
+        at = this.#headLength > 0 ? this.#continueHead(at) : this.#beginHead(at)
+      }
+    }
+    this.#emitKept(this.#stopped || this.#dropping ? this.#kept : at)
+    this.#feeding = false
+    if (this.#injected.length > 0 && this.#payloadLeft === 0) this.#emitInjected(at)
+  }
+
+  /** Sends a message of our own between two of the stream's, as soon as one of those has ended. */
+  inject(message: Buffer): void {
+    if (!this.#feeding && this.#payloadLeft === 0) this.#emit(message)
+    else this.#injected.push(message)
+  }
+
+  #passPayload(at: number): number {
+    const end = Math.min(at + this.#payloadLeft, this.#chunk.length)
+    this.#payloadLeft -= end - at
+    if (this.#dropping) {
+      this.#kept = end
+      if (this.#payloadLeft === 0) this.#dropping = false
+    }
+    return end
+  }
+
+  /** A head that begins in this chunk: judged in place when it is whole, put by when it is not. */
+  #beginHead(at: number): number {
+    const available = this.#chunk.length - at
+    const size = this.#grammar.headBytes(this.#chunk, at, available)
+    if (size <= available) return this.#apply(this.#grammar.judge(this.#chunk, at), at, at + size)
+    this.#chunk.copy(this.#head, 0, at)
+    this.#headLength = available
+    this.#emitKept(at)
+    this.#kept = this.#chunk.length
+    return this.#chunk.length
+  }
+
+  /** A head that began in a former chunk; it leaves as a copy, the only one there is. */
+  #continueHead(at: number): number {
+    let next = at
+    let size = this.#grammar.headBytes(this.#head, 0, this.#headLength)
+    while (this.#headLength < size) {
+      const end = Math.min(next + size - this.#headLength, this.#chunk.length)
+      this.#headLength += this.#chunk.copy(this.#head, this.#headLength, next, end)
+      next = end
+      this.#kept = next
+      if (this.#headLength < size) return next
+      size = this.#grammar.headBytes(this.#head, 0, this.#headLength)
+    }
+    this.#headLength = 0
+    const verdict = this.#grammar.judge(this.#head, 0)
+    if (verdict === Verdict.KEEP) this.#emit(Buffer.from(this.#head.subarray(0, size)))
+    return this.#apply(verdict, next, next)
+  }
+
+  /** Carries out a verdict on the head that stands from `start` to `end` of the chunk (nowhere: both the same). */
+  #apply(verdict: Verdict, start: number, end: number): number {
+    if (verdict !== Verdict.KEEP) {
+      this.#emitKept(start)
+      this.#kept = end
+    }
+    if (verdict === Verdict.SWAP) this.#emit(this.#grammar.replacement)
+    this.#stopped = verdict === Verdict.STOP
+    this.#payloadLeft = this.#stopped ? 0 : this.#grammar.payloadBytes
+    this.#dropping = verdict === Verdict.DROP && this.#payloadLeft > 0
+    return end
+  }
+
+  #emitKept(end: number): void {
+    if (end <= this.#kept) return
+    const whole = this.#kept === 0 && end === this.#chunk.length
+    this.#emit(whole ? this.#chunk : this.#chunk.subarray(this.#kept, end))
+    this.#kept = end
+  }
+
+  #emitInjected(at: number): void {
+    if (this.#feeding) this.#emitKept(at)
+    const messages = this.#injected
+    this.#injected = []
+    for (const message of messages) this.#emit(message)
+  }
+}

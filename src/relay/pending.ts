@@ -1,0 +1,144 @@
+/**
+ * The requests that the upstream has and has not answered, by slot. A request goes out under a cookie of our own that
+ * names its slot, and its reply gets the client's cookie back: finding it costs an index, not a hash, and a reply that
+ * nobody asked for is seen at once. Columns of numbers, so that a request allocates nothing.
+ */
+
+/** Slots at the start; the table doubles when it is full. */
+const INITIAL_SLOTS = 16
+
+export class Pending {
+  #count = 0
+  #readBytes = 0
+  #free: number[] = []
+  #live = new Uint8Array(INITIAL_SLOTS)
+  #type = new Uint8Array(INITIAL_SLOTS)
+  #failed = new Uint8Array(INITIAL_SLOTS)
+  #generation = new Uint32Array(INITIAL_SLOTS)
+  #cookieHigh = new Uint32Array(INITIAL_SLOTS)
+  #cookieLow = new Uint32Array(INITIAL_SLOTS)
+  #offsetHigh = new Uint32Array(INITIAL_SLOTS)
+  #offsetLow = new Uint32Array(INITIAL_SLOTS)
+  #length = new Float64Array(INITIAL_SLOTS)
+  #missing = new Float64Array(INITIAL_SLOTS)
+
+  constructor() {
+    for (let slot = INITIAL_SLOTS - 1; slot >= 0; slot--) this.#free.push(slot)
+  }
+
+  /** Requests without their last reply. */
+  get count(): number {
+    return this.#count
+  }
+
+  /** Bytes that READs have asked for and not got. */
+  get readBytes(): number {
+    return this.#readBytes
+  }
+
+  /**
+   * Remembers the request whose cookie, offset and length stand at `cookieAt`, `offsetAt` of `head`, and writes our own
+   * cookie in place of the client's. `expectedBytes` is what a READ waits for, 0 for all others.
+   */
+  add(head: Buffer, cookieAt: number, offsetAt: number, type: number, length: number, expectedBytes: number): void {
+    if (this.#free.length === 0) this.#grow()
+    const slot = this.#free.pop() ?? 0
+    this.#count++
+    this.#readBytes += expectedBytes
+    this.#live[slot] = 1
+    this.#failed[slot] = 0
+    this.#type[slot] = type
+    this.#cookieHigh[slot] = head.readUInt32BE(cookieAt)
+    this.#cookieLow[slot] = head.readUInt32BE(cookieAt + 4)
+    this.#offsetHigh[slot] = head.readUInt32BE(offsetAt)
+    this.#offsetLow[slot] = head.readUInt32BE(offsetAt + 4)
+    this.#length[slot] = length
+    this.#missing[slot] = expectedBytes
+    // The generation makes a second reply to a slot that has been used again since an unknown cookie.
+    const generation = ((this.#generation[slot] ?? 0) + 1) >>> 0
+    this.#generation[slot] = generation
+    head.writeUInt32BE(generation, cookieAt)
+    head.writeUInt32BE(slot, cookieAt + 4)
+  }
+
+  /** The slot that the cookie at `cookieAt` of `head` names, or -1 when no such request is out. */
+  find(head: Buffer, cookieAt: number): number {
+    const slot = head.readUInt32BE(cookieAt + 4)
+    return this.#live[slot] === 1 && this.#generation[slot] === head.readUInt32BE(cookieAt) ? slot : -1
+  }
+
+  /** Writes the client's cookie of a slot at `cookieAt` of `head`. */
+  restoreCookie(slot: number, head: Buffer, cookieAt: number): void {
+    head.writeUInt32BE(this.#cookieHigh[slot] ?? 0, cookieAt)
+    head.writeUInt32BE(this.#cookieLow[slot] ?? 0, cookieAt + 4)
+  }
+
+  /** Writes the offset of a slot's request at `at` of `head`. */
+  writeOffset(slot: number, head: Buffer, at: number): void {
+    head.writeUInt32BE(this.#offsetHigh[slot] ?? 0, at)
+    head.writeUInt32BE(this.#offsetLow[slot] ?? 0, at + 4)
+  }
+
+  typeOf(slot: number): number {
+    return this.#type[slot] ?? 0
+  }
+
+  lengthOf(slot: number): number {
+    return this.#length[slot] ?? 0
+  }
+
+  /** Bytes of a READ that no chunk has brought yet. */
+  missingOf(slot: number): number {
+    return this.#missing[slot] ?? 0
+  }
+
+  /** Whether an error chunk has come for the slot. */
+  hasFailed(slot: number): boolean {
+    return this.#failed[slot] === 1
+  }
+
+  markFailed(slot: number): void {
+    this.#failed[slot] = 1
+  }
+
+  /** How far the offset at `at` of `head` lies behind the start of the slot's request; negative when before it. */
+  distanceTo(slot: number, head: Buffer, at: number): number {
+    const high = head.readUInt32BE(at) - (this.#offsetHigh[slot] ?? 0)
+    return high * 2 ** 32 + (head.readUInt32BE(at + 4) - (this.#offsetLow[slot] ?? 0))
+  }
+
+  /** Counts bytes of a READ that a chunk brings. */
+  deliver(slot: number, bytes: number): void {
+    this.#missing[slot] = (this.#missing[slot] ?? 0) - bytes
+    this.#readBytes -= bytes
+  }
+
+  /** The last reply of a slot has come. */
+  remove(slot: number): void {
+    this.#readBytes -= this.#missing[slot] ?? 0
+    this.#live[slot] = 0
+    this.#count--
+    this.#free.push(slot)
+  }
+
+  #grow(): void {
+    const old = this.#live.length
+    const size = old * 2
+    this.#live = grown(this.#live, new Uint8Array(size))
+    this.#type = grown(this.#type, new Uint8Array(size))
+    this.#failed = grown(this.#failed, new Uint8Array(size))
+    this.#generation = grown(this.#generation, new Uint32Array(size))
+    this.#cookieHigh = grown(this.#cookieHigh, new Uint32Array(size))
+    this.#cookieLow = grown(this.#cookieLow, new Uint32Array(size))
+    this.#offsetHigh = grown(this.#offsetHigh, new Uint32Array(size))
+    this.#offsetLow = grown(this.#offsetLow, new Uint32Array(size))
+    this.#length = grown(this.#length, new Float64Array(size))
+    this.#missing = grown(this.#missing, new Float64Array(size))
+    for (let slot = size - 1; slot >= old; slot--) this.#free.push(slot)
+  }
+}
+
+function grown<Column extends Uint8Array | Uint32Array | Float64Array>(from: Column, to: Column): Column {
+  to.set(from)
+  return to
+}

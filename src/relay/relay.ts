@@ -1,0 +1,290 @@
+/**
+ * The transmission phase of one session: requests one way, replies the other, until one side ends. Bytes are judged in
+ * place and passed on as the memory they came in. Each side is read only as fast as the other one takes it.
+ *
+ * Not here: what the visitor may do (the rules come in as data), how the streams were made, and who is told of the end.
+ */
+import { Cmd, type Err } from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import { encodeRequest, RequestField } from '../protocol/request.ts'
+import { encodeSimpleReply } from '../protocol/simple-reply.ts'
+import { encodeErrorChunk } from '../protocol/structured-reply.ts'
+import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
+import { Framer } from './framer.ts'
+import { Pending } from './pending.ts'
+import { ReplyGrammar, type ReplyKinds } from './replies.ts'
+import { type Counters, RequestGrammar } from './requests.ts'
+
+/** Unsent bytes towards one side above which the other is not read. */
+const BACKLOG_BYTES = 2 * 1024 * 1024
+
+/** Requests out above which the client is not read, and below which it is again. */
+const MANY_REQUESTS = { stop: 1024, go: 512 } as const
+
+/** How long both sides have to close after the last reply. */
+const LINGER_MS = 5000
+
+/** Why the client is not being read: bits of a set. */
+const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4 } as const
+
+/** How a session's transmission phase ended. */
+export type RelayEnd =
+  /** The client said DISC, or ended its direction between two requests; all replies were sent. */
+  | { readonly kind: 'disconnected' }
+  /** The client went away without a word. */
+  | { readonly kind: 'client gone'; readonly error?: Error | undefined }
+  /** The upstream went away. */
+  | { readonly kind: 'upstream gone'; readonly error?: Error | undefined }
+  /** A side broke the protocol. */
+  | { readonly kind: 'violation'; readonly side: 'client' | 'upstream'; readonly error: ProtocolError }
+  /** Somebody asked for the end. */
+  | { readonly kind: 'stopped'; readonly reason: string }
+
+export interface RelayOptions {
+  readonly client: ByteStream
+  readonly upstream: ByteStream
+  readonly sizeBytes: bigint
+  /** Transmission flags as the client was told them. */
+  readonly flags: number
+  readonly structured: ReplyKinds
+  /** What the client sent ahead of the answer to GO. */
+  readonly early: Buffer
+}
+
+export class Relay {
+  /** What has passed so far. */
+  readonly counters: Counters = {
+    reads: 0,
+    writes: 0,
+    flushes: 0,
+    others: 0,
+    refused: 0,
+    bytesRead: 0,
+    bytesWritten: 0,
+  }
+  readonly #client: ByteStream
+  readonly #upstream: ByteStream
+  readonly #pending = new Pending()
+  readonly #requests: Framer
+  readonly #replies: Framer
+  readonly #structured: ReplyKinds
+  readonly #early: Buffer
+  #end: RelayEnd | undefined
+  #resolve: (end: RelayEnd) => void = () => {}
+  #reject: (bug: unknown) => void = () => {}
+  #linger: NodeJS.Timeout | undefined
+  #open = 2
+  #held = 0
+  #leaving = false
+  #corked = false
+  #last: Buffer | undefined
+  #chunks: Buffer[] = []
+
+  constructor(options: RelayOptions) {
+    this.#client = options.client
+    this.#upstream = options.upstream
+    this.#structured = options.structured
+    this.#early = options.early
+    const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
+    this.#requests = new Framer(requests, this.#toUpstream)
+    this.#replies = new Framer(new ReplyGrammar(options.structured, this.#pending), this.#toClient)
+  }
+
+  /** Requests that the upstream has not answered. */
+  get inFlight(): number {
+    return this.#pending.count
+  }
+
+  /**
+   * Relays until one side ends; resolves when both streams are closed, at most five seconds after that. Rejects only for
+   * a bug of ours.
+   */
+  run(): Promise<RelayEnd> {
+    return new Promise((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+      this.#upstream.start(this.#upstreamSink, () => this.#pending.readBytes + this.#replies.payloadLeft)
+      this.#client.start(this.#clientSink)
+      if (this.#early.length > 0) this.#clientSink.data(this.#early)
+    })
+  }
+
+  /** Ends the session from our side; both streams are closed at once. */
+  stop(reason: string): void {
+    this.#finish({ kind: 'stopped', reason })
+    this.#client.destroy()
+    this.#upstream.destroy()
+  }
+
+  readonly #clientSink: ByteSink = {
+    data: chunk => {
+      if (this.#end !== undefined || this.#leaving) return
+      try {
+        this.#requests.feed(chunk)
+      } catch (error) {
+        this.#violated('client', error)
+        return
+      }
+      if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
+      if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
+      if (this.#requests.stopped) this.#leave()
+    },
+    ended: () => {
+      // A client may end its direction after its last request and still read the replies.
+      if (this.#requests.atBoundary) this.#leave()
+      else this.#clientGone(new ProtocolError('TRUNCATED', 'the client ended in the middle of a request'))
+    },
+    closed: error => {
+      this.#clientGone(error)
+      this.#closed()
+    },
+    drained: () => {
+      this.#upstream.resume()
+      this.#release(Hold.CLIENT_BACKLOG)
+    },
+  }
+
+  readonly #upstreamSink: ByteSink = {
+    data: chunk => {
+      if (this.#end === undefined) this.#relayReplies(chunk)
+      else this.#upstream.release(chunk)
+    },
+    ended: () => this.#upstreamGone(),
+    closed: error => {
+      this.#upstreamGone(error)
+      this.#closed()
+    },
+    drained: () => this.#release(Hold.UPSTREAM_BACKLOG),
+  }
+
+  #relayReplies(chunk: Buffer): void {
+    this.#client.cork()
+    try {
+      this.#replies.feed(chunk)
+    } catch (error) {
+      this.#writeLast()
+      this.#client.uncork()
+      this.#upstream.release(chunk)
+      this.#violated('upstream', error)
+      return
+    }
+    if (this.#last === undefined) this.#upstream.release(chunk)
+    else {
+      // The chunk's memory is used again only when the last piece of it has left.
+      this.#chunks.push(chunk)
+      this.#client.write(this.#last, this.#chunkSent)
+      this.#last = undefined
+    }
+    this.#client.uncork()
+    if (this.#client.unsentBytes > BACKLOG_BYTES) this.#upstream.pause()
+    if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
+    if (this.#leaving) this.#leave()
+  }
+
+  readonly #chunkSent = (): void => {
+    const chunk = this.#chunks.shift()
+    if (chunk !== undefined) this.#upstream.release(chunk)
+  }
+
+  /** Holds each piece back until the next one, so that the last piece of a chunk can carry the callback. */
+  readonly #toClient = (bytes: Buffer): void => {
+    this.#writeLast()
+    this.#last = bytes
+  }
+
+  #writeLast(): void {
+    if (this.#last !== undefined) this.#client.write(this.#last)
+    this.#last = undefined
+  }
+
+  /** Gathers all that one tick brings into one write: TLS hands over at most 16 KiB at a time. */
+  readonly #toUpstream = (bytes: Buffer): void => {
+    if (!this.#corked) {
+      this.#corked = true
+      this.#upstream.cork()
+      setImmediate(this.#uncork)
+    }
+    this.#upstream.write(bytes)
+  }
+
+  readonly #uncork = (): void => {
+    this.#corked = false
+    this.#upstream.uncork()
+  }
+
+  /** Answers a request that is refused here, between two replies of the upstream. */
+  readonly #refuse = (type: number, error: Err, head: Buffer, at: number): void => {
+    const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
+    const chunk = this.#structured.client && type === Cmd.READ
+    this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
+    this.#writeLast()
+    if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)
+  }
+
+  #hold(reason: number): void {
+    if (this.#held === 0) this.#client.pause()
+    this.#held |= reason
+  }
+
+  #release(reason: number): void {
+    if ((this.#held & reason) === 0) return
+    this.#held &= ~reason
+    if (this.#held === 0) this.#client.resume()
+  }
+
+  /** After DISC: the replies that are out, then the end. proto.md, "Terminating the transmission phase". */
+  #leave(): void {
+    this.#leaving = true
+    if (this.#pending.count > 0 || this.#replies.payloadLeft > 0) return
+    this.#disconnectUpstream()
+    this.#client.end()
+    this.#finish({ kind: 'disconnected' })
+  }
+
+  #clientGone(error?: Error): void {
+    if (this.#end !== undefined) return
+    if (this.#requests.atBoundary) this.#disconnectUpstream()
+    else this.#upstream.destroy()
+    this.#client.destroy()
+    this.#finish({ kind: 'client gone', error })
+  }
+
+  #upstreamGone(error?: Error): void {
+    if (this.#end !== undefined) return
+    this.#client.end()
+    this.#upstream.destroy()
+    this.#finish({ kind: 'upstream gone', error })
+  }
+
+  #violated(side: 'client' | 'upstream', error: unknown): void {
+    this.#upstream.destroy()
+    if (error instanceof ProtocolError) {
+      this.#client.end()
+      this.#finish({ kind: 'violation', side, error })
+    } else {
+      this.stop('bug')
+      this.#reject(error)
+    }
+  }
+
+  #disconnectUpstream(): void {
+    this.#upstream.write(encodeRequest({ flags: 0, type: Cmd.DISC, cookie: 0n, offset: 0n, length: 0 }))
+    this.#upstream.end()
+  }
+
+  #finish(end: RelayEnd): void {
+    if (this.#end !== undefined) return
+    this.#end = end
+    this.#linger = setTimeout(() => {
+      this.#client.destroy()
+      this.#upstream.destroy()
+    }, LINGER_MS)
+  }
+
+  #closed(): void {
+    this.#open--
+    if (this.#open > 0 || this.#end === undefined) return
+    clearTimeout(this.#linger)
+    this.#resolve(this.#end)
+  }
+}

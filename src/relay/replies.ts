@@ -1,0 +1,170 @@
+/**
+ * The upstream's replies on their way to the client. The upstream is not trusted either: a cookie that is not out, a
+ * chunk outside its request, a type that does not fit the command or a wrong magic end the session before the client
+ * sees them. Where the client asked for structured replies and the upstream has none, simple replies to READ are lifted.
+ */
+import { Cmd, MAX_STRING_BYTES, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
+import { CHUNK_SIZE, ChunkField, DATA_CHUNK_SIZE } from '../protocol/structured-reply.ts'
+import { type Grammar, Verdict } from './framer.ts'
+import type { Pending } from './pending.ts'
+
+/** Payload bytes that are judged together with a chunk's head, by its type. */
+const HOLE_PAYLOAD = 12
+const ERROR_PAYLOAD = 6
+
+/** Longest payload of a chunk that reports an error: u32, u16, message, u64. */
+const MAX_ERROR_PAYLOAD = ERROR_PAYLOAD + MAX_STRING_BYTES + 8
+
+/** Which kinds of reply each side speaks. */
+export interface ReplyKinds {
+  /** The client negotiated structured replies. */
+  readonly client: boolean
+  /** We negotiated them with the upstream; only when the client did. */
+  readonly upstream: boolean
+}
+
+export class ReplyGrammar implements Grammar {
+  payloadBytes = 0
+  replacement: Buffer = Buffer.alloc(0)
+  readonly #structured: ReplyKinds
+  readonly #pending: Pending
+
+  constructor(structured: ReplyKinds, pending: Pending) {
+    this.#structured = structured
+    this.#pending = pending
+  }
+
+  headBytes(bytes: Buffer, at: number, available: number): number {
+    if (available < 4) return 4
+    const magic = bytes.readUInt32BE(at)
+    if (magic === Magic.SIMPLE_REPLY) return SIMPLE_REPLY_SIZE
+    if (magic !== Magic.STRUCTURED_REPLY || !this.#structured.upstream) {
+      throw new ProtocolError('BAD_MAGIC', `reply magic 0x${magic.toString(16)}`)
+    }
+    if (available < CHUNK_SIZE) return CHUNK_SIZE
+    return (
+      CHUNK_SIZE + fixedPayload(bytes.readUInt16BE(at + ChunkField.TYPE), bytes.readUInt32BE(at + ChunkField.LENGTH))
+    )
+  }
+
+  judge(bytes: Buffer, at: number): Verdict {
+    const slot = this.#pending.find(bytes, at + SimpleReplyField.COOKIE)
+    if (slot < 0) throw new ProtocolError('UNKNOWN_COOKIE', 'a reply to no request')
+    const simple = bytes.readUInt32BE(at) === Magic.SIMPLE_REPLY
+    return simple ? this.#judgeSimple(slot, bytes, at) : this.#judgeChunk(slot, bytes, at)
+  }
+
+  #judgeSimple(slot: number, bytes: Buffer, at: number): Verdict {
+    const pending = this.#pending
+    const isRead = pending.typeOf(slot) === Cmd.READ
+    // proto.md, "Structured reply chunk message": READ MUST be answered by chunks once they are negotiated.
+    if (isRead && this.#structured.upstream) throw new ProtocolError('BAD_REPLY', 'a simple reply to READ')
+    const error = bytes.readUInt32BE(at + SimpleReplyField.ERROR)
+    this.payloadBytes = isRead && error === 0 ? pending.lengthOf(slot) : 0
+    let verdict: Verdict = Verdict.KEEP
+    if (isRead && this.#structured.client) {
+      this.replacement = error === 0 ? liftData(pending, slot) : liftError(pending, slot, error)
+      verdict = Verdict.SWAP
+    } else pending.restoreCookie(slot, bytes, at + SimpleReplyField.COOKIE)
+    pending.remove(slot)
+    return verdict
+  }
+
+  #judgeChunk(slot: number, bytes: Buffer, at: number): Verdict {
+    const pending = this.#pending
+    const type = bytes.readUInt16BE(at + ChunkField.TYPE)
+    const length = bytes.readUInt32BE(at + ChunkField.LENGTH)
+    const done = (bytes.readUInt16BE(at + ChunkField.FLAGS) & ReplyFlag.DONE) !== 0
+    this.#checkChunk(slot, type, length, bytes, at)
+    if (type === ReplyType.NONE && !done) throw new ProtocolError('BAD_REPLY', 'a NONE chunk that is not the last')
+    if (done && !pending.hasFailed(slot) && pending.missingOf(slot) !== 0) {
+      throw new ProtocolError('BAD_REPLY', `a READ that ended ${pending.missingOf(slot)} bytes short`)
+    }
+    this.payloadBytes = length - fixedPayload(type, length)
+    pending.restoreCookie(slot, bytes, at + ChunkField.COOKIE)
+    if (done) pending.remove(slot)
+    return Verdict.KEEP
+  }
+
+  #checkChunk(slot: number, type: number, length: number, bytes: Buffer, at: number): void {
+    switch (type) {
+      case ReplyType.NONE:
+        break
+      case ReplyType.OFFSET_DATA:
+        this.#deliver(slot, length - 8, bytes, at)
+        break
+      case ReplyType.OFFSET_HOLE:
+        this.#deliver(slot, bytes.readUInt32BE(at + ChunkField.PAYLOAD + 8), bytes, at)
+        break
+      case ReplyType.ERROR:
+      case ReplyType.ERROR_OFFSET: {
+        const tail = type === ReplyType.ERROR ? 0 : 8
+        const messageBytes = bytes.readUInt16BE(at + ChunkField.PAYLOAD + 4)
+        if (ERROR_PAYLOAD + messageBytes + tail !== length || bytes.readUInt32BE(at + ChunkField.PAYLOAD) === 0) {
+          throw new ProtocolError('BAD_REPLY', 'an error chunk that does not add up')
+        }
+        this.#pending.markFailed(slot)
+        break
+      }
+      default:
+        // proto.md, "Structured reply types": an unknown error type fails the request, any other ends the connection.
+        if ((type & REPLY_TYPE_IS_ERROR) === 0) throw new ProtocolError('BAD_REPLY', `chunk type ${type}`)
+        this.#pending.markFailed(slot)
+    }
+  }
+
+  /** Checks that a data or hole chunk lies inside its READ, and counts what it brings. */
+  #deliver(slot: number, dataBytes: number, bytes: Buffer, at: number): void {
+    const pending = this.#pending
+    if (pending.typeOf(slot) !== Cmd.READ) throw new ProtocolError('BAD_REPLY', 'data for a command that is no READ')
+    const from = pending.distanceTo(slot, bytes, at + ChunkField.PAYLOAD)
+    const outside = from < 0 || dataBytes <= 0 || from + dataBytes > pending.lengthOf(slot)
+    if (outside || dataBytes > pending.missingOf(slot)) {
+      throw new ProtocolError('BAD_REPLY', 'a chunk outside its request')
+    }
+    pending.deliver(slot, dataBytes)
+  }
+}
+
+/** How many payload bytes belong to the head of a chunk of this type. @throws ProtocolError BAD_LENGTH */
+function fixedPayload(type: number, length: number): number {
+  const isError = (type & REPLY_TYPE_IS_ERROR) !== 0
+  const known =
+    type === ReplyType.OFFSET_DATA
+      ? length > 8
+      : type === ReplyType.OFFSET_HOLE
+        ? length === HOLE_PAYLOAD
+        : isError
+          ? length >= ERROR_PAYLOAD && length <= MAX_ERROR_PAYLOAD
+          : type !== ReplyType.NONE || length === 0
+  if (!known) throw new ProtocolError('BAD_LENGTH', `chunk type ${type} of ${length} bytes`)
+  if (type === ReplyType.OFFSET_DATA) return 8
+  if (type === ReplyType.OFFSET_HOLE) return HOLE_PAYLOAD
+  return isError ? ERROR_PAYLOAD : 0
+}
+
+/** Head of the one OFFSET_DATA chunk that answers a READ whose upstream answered with a simple reply. */
+function liftData(pending: Pending, slot: number): Buffer {
+  const head = Buffer.allocUnsafe(DATA_CHUNK_SIZE)
+  writeChunkHead(head, ReplyType.OFFSET_DATA, 8 + pending.lengthOf(slot))
+  pending.restoreCookie(slot, head, ChunkField.COOKIE)
+  pending.writeOffset(slot, head, ChunkField.PAYLOAD)
+  return head
+}
+
+function liftError(pending: Pending, slot: number, error: number): Buffer {
+  const head = Buffer.alloc(CHUNK_SIZE + ERROR_PAYLOAD)
+  writeChunkHead(head, ReplyType.ERROR, ERROR_PAYLOAD)
+  pending.restoreCookie(slot, head, ChunkField.COOKIE)
+  head.writeUInt32BE(error, ChunkField.PAYLOAD)
+  return head
+}
+
+function writeChunkHead(head: Buffer, type: ReplyType, length: number): void {
+  head.writeUInt32BE(Magic.STRUCTURED_REPLY, ChunkField.MAGIC)
+  head.writeUInt16BE(ReplyFlag.DONE, ChunkField.FLAGS)
+  head.writeUInt16BE(type, ChunkField.TYPE)
+  head.writeUInt32BE(length, ChunkField.LENGTH)
+}

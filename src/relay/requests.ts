@@ -1,0 +1,143 @@
+/**
+ * The client's requests: what reaches the upstream and what is refused here. Read-only grants, ranges beyond the
+ * export, unknown commands and flags, and payloads out of bounds are answered by us; the upstream never sees them.
+ */
+import {
+  Cmd,
+  CmdFlag,
+  Err,
+  MAX_DRAINED_BYTES,
+  MAX_PAYLOAD_BYTES,
+  Magic,
+  TransmissionFlag,
+} from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
+import { type Grammar, Verdict } from './framer.ts'
+import type { Pending } from './pending.ts'
+import type { ReplyKinds } from './replies.ts'
+
+/** What the requests of a session are held against. */
+export interface RequestRules {
+  readonly sizeBytes: bigint
+  /** Transmission flags as the client was told them. */
+  readonly flags: number
+  readonly structured: ReplyKinds
+}
+
+/** Requests of a session by kind, and payload bytes both ways. */
+export interface Counters {
+  reads: number
+  writes: number
+  flushes: number
+  /** TRIM, WRITE_ZEROES, CACHE and all others. */
+  others: number
+  refused: number
+  bytesRead: number
+  bytesWritten: number
+}
+
+/** Answers a request that is not passed on: its type, error, and the head with the client's cookie at `at`. */
+export type Refuse = (type: number, error: Err, head: Buffer, at: number) => void
+
+export class RequestGrammar implements Grammar {
+  payloadBytes = 0
+  readonly replacement = Buffer.alloc(0)
+  readonly #rules: RequestRules
+  readonly #pending: Pending
+  readonly #counters: Counters
+  readonly #refuse: Refuse
+  readonly #allowedFlags: readonly number[]
+  /** The size as a number, or -1 when it is too large to be one exactly. */
+  readonly #size: number
+
+  constructor(rules: RequestRules, pending: Pending, counters: Counters, refuse: Refuse) {
+    this.#rules = rules
+    this.#pending = pending
+    this.#counters = counters
+    this.#refuse = refuse
+    this.#allowedFlags = allowedFlags(rules)
+    this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
+  }
+
+  headBytes(): number {
+    return REQUEST_SIZE
+  }
+
+  judge(bytes: Buffer, at: number): Verdict {
+    if (bytes.readUInt32BE(at + RequestField.MAGIC) !== Magic.REQUEST) {
+      throw new ProtocolError('BAD_MAGIC', 'a request without its magic')
+    }
+    const type = bytes.readUInt16BE(at + RequestField.TYPE)
+    const length = bytes.readUInt32BE(at + RequestField.LENGTH)
+    this.payloadBytes = type === Cmd.WRITE ? length : 0
+    if (type === Cmd.DISC) return Verdict.STOP
+    const error = this.#check(type, length, bytes, at)
+    if (error !== Err.NONE) {
+      if (this.payloadBytes > MAX_DRAINED_BYTES) throw new ProtocolError('TOO_LONG', `a WRITE of ${length} bytes`)
+      this.#counters.refused++
+      this.#refuse(type, error, bytes, at)
+      return Verdict.DROP
+    }
+    this.#count(type, length)
+    // A READ that is lifted comes back as one chunk, which is all that DF asks for; the upstream does not know the flag.
+    if (type === Cmd.READ && !this.#rules.structured.upstream) {
+      const flags = bytes.readUInt16BE(at + RequestField.FLAGS)
+      bytes.writeUInt16BE(flags & ~CmdFlag.DF, at + RequestField.FLAGS)
+    }
+    const expected = type === Cmd.READ ? length : 0
+    this.#pending.add(bytes, at + RequestField.COOKIE, at + RequestField.OFFSET, type, length, expected)
+    return Verdict.KEEP
+  }
+
+  #check(type: number, length: number, bytes: Buffer, at: number): Err {
+    const changes = type === Cmd.WRITE || type === Cmd.TRIM || type === Cmd.WRITE_ZEROES
+    // proto.md, "NBD_FLAG_READ_ONLY": the server MUST error all write operations with EPERM.
+    if (changes && (this.#rules.flags & TransmissionFlag.READ_ONLY) !== 0) return Err.PERM
+    const allowed = this.#allowedFlags[type]
+    if (allowed === undefined || (bytes.readUInt16BE(at + RequestField.FLAGS) & ~allowed) !== 0) return Err.INVAL
+    const high = bytes.readUInt32BE(at + RequestField.OFFSET)
+    const low = bytes.readUInt32BE(at + RequestField.OFFSET + 4)
+    if (type === Cmd.FLUSH) return high === 0 && low === 0 && length === 0 ? Err.NONE : Err.INVAL
+    if ((type === Cmd.READ || type === Cmd.WRITE) && length > MAX_PAYLOAD_BYTES) return Err.INVAL
+    // proto.md leaves requests of no length unspecified; servers differ, so that is decided here.
+    if (length === 0) return Err.INVAL
+    if (this.#isBeyond(high, low, length)) return changes && type !== Cmd.TRIM ? Err.NOSPC : Err.INVAL
+    return Err.NONE
+  }
+
+  /** Whether a range ends behind the export. Sums of an offset below 2^53 and a u32 are exact enough to compare. */
+  #isBeyond(high: number, low: number, length: number): boolean {
+    if (this.#size >= 0) return high >= 0x20_0000 || high * 2 ** 32 + low + length > this.#size
+    return ((BigInt(high) << 32n) | BigInt(low)) + BigInt(length) > this.#rules.sizeBytes
+  }
+
+  #count(type: number, length: number): void {
+    if (type === Cmd.READ) {
+      this.#counters.reads++
+      this.#counters.bytesRead += length
+    } else if (type === Cmd.WRITE) {
+      this.#counters.writes++
+      this.#counters.bytesWritten += length
+    } else if (type === Cmd.FLUSH) this.#counters.flushes++
+    else this.#counters.others++
+  }
+}
+
+/** The command flags that each command may carry, by its number; a command without an entry is not to be used. */
+function allowedFlags(rules: RequestRules): readonly number[] {
+  const has = (flag: number): boolean => (rules.flags & flag) !== 0
+  // proto.md, "NBD_CMD_FLAG_FUA": valid on all commands once SEND_FUA was set; clients do set it on READ.
+  const fua = has(TransmissionFlag.SEND_FUA) ? CmdFlag.FUA : 0
+  const table: number[] = []
+  table[Cmd.READ] = fua | (rules.structured.client && has(TransmissionFlag.SEND_DF) ? CmdFlag.DF : 0)
+  table[Cmd.WRITE] = fua
+  if (has(TransmissionFlag.SEND_FLUSH)) table[Cmd.FLUSH] = fua
+  if (has(TransmissionFlag.SEND_TRIM)) table[Cmd.TRIM] = fua
+  if (has(TransmissionFlag.SEND_CACHE)) table[Cmd.CACHE] = fua
+  if (has(TransmissionFlag.SEND_WRITE_ZEROES)) {
+    const fast = has(TransmissionFlag.SEND_FAST_ZERO) ? CmdFlag.FAST_ZERO : 0
+    table[Cmd.WRITE_ZEROES] = fua | CmdFlag.NO_HOLE | fast
+  }
+  return table
+}

@@ -1,0 +1,93 @@
+import type { Duplex } from 'node:stream'
+import type { ByteSink, ByteStream } from './byte-stream.ts'
+
+/** A ByteStream over any Node Duplex: accepted sockets, TLS sockets, the file upstream. */
+export class DuplexStream implements ByteStream {
+  readonly #duplex: Duplex
+  #sink: ByteSink | undefined
+  #error: Error | undefined
+
+  constructor(duplex: Duplex) {
+    this.#duplex = duplex
+    // Paused by hand, a stream does not begin to flow when its 'data' listener comes: nothing is lost before start().
+    duplex.pause()
+    duplex.on('data', this.#onData)
+    duplex.on('end', this.#onEnd)
+    duplex.on('error', this.#onError)
+    duplex.on('drain', this.#onDrain)
+    duplex.on('close', this.#onClose)
+  }
+
+  get unsentBytes(): number {
+    return this.#duplex.writableLength
+  }
+
+  start(sink: ByteSink): void {
+    this.#sink = sink
+    if (this.#duplex.destroyed) queueMicrotask(this.#onClose)
+    else if (this.#duplex.readableEnded) queueMicrotask(this.#onEnd)
+    else this.#duplex.resume()
+  }
+
+  pause(): void {
+    this.#duplex.pause()
+  }
+
+  resume(): void {
+    this.#duplex.resume()
+  }
+
+  write(bytes: Uint8Array, sent?: () => void): void {
+    if (this.#duplex.writable) this.#duplex.write(bytes, sent)
+    else if (sent !== undefined) queueMicrotask(sent)
+  }
+
+  cork(): void {
+    this.#duplex.cork()
+  }
+
+  uncork(): void {
+    this.#duplex.uncork()
+  }
+
+  release(): void {
+    // Node made the chunk for us alone; the garbage collector takes it.
+  }
+
+  end(): void {
+    if (this.#duplex.writable) this.#duplex.end()
+  }
+
+  destroy(): void {
+    this.#duplex.destroy()
+  }
+
+  /**
+   * Lets go of the Duplex and returns it, paused, for the TLS layer to take over. What arrives from here on waits in its
+   * read buffer, where a TLSSocket looks first: no byte is lost between two listeners.
+   */
+  detach(): Duplex {
+    this.#duplex.pause()
+    this.#sink = undefined
+    this.#duplex.off('data', this.#onData)
+    this.#duplex.off('end', this.#onEnd)
+    this.#duplex.off('drain', this.#onDrain)
+    this.#duplex.off('close', this.#onClose)
+    // The error listener stays: between here and the TLS layer a reset must not become an uncaught exception.
+    return this.#duplex
+  }
+
+  readonly #onData = (chunk: Buffer): void => this.#sink?.data(chunk)
+  readonly #onEnd = (): void => this.#sink?.ended()
+  readonly #onDrain = (): void => this.#sink?.drained()
+
+  readonly #onError = (error: Error): void => {
+    this.#error ??= error
+  }
+
+  readonly #onClose = (): void => {
+    const sink = this.#sink
+    this.#sink = undefined
+    sink?.closed(this.#error)
+  }
+}
