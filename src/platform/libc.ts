@@ -1,0 +1,131 @@
+/**
+ * The C library's calls that Node lacks, through koffi: an optional dependency with native code, loaded when it is first
+ * needed. Without it, and on anything but 64-bit Linux, everything here answers "unavailable"; whoever asked must then
+ * refuse what it can not know. Not a general FFI: each call has its own function with checked arguments.
+ */
+
+import { createRequire } from 'node:module'
+import type { Socket } from 'node:net'
+import { constants } from 'node:os'
+
+/** Who is at the other end of a Unix socket, as the kernel noted at connect() (unix(7), SO_PEERCRED). */
+export interface PeerCredentials {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+}
+
+/** Modes of fallocate(2), FALLOC_FL_*; both with KEEP_SIZE, so that a file never grows. */
+export const AllocateMode = { PUNCH_HOLE: 0x02 | 0x01, ZERO_RANGE: 0x10 | 0x01 } as const
+export type AllocateMode = (typeof AllocateMode)[keyof typeof AllocateMode]
+
+type GetSockOpt = (fd: number, level: number, name: number, value: Buffer, length: Uint32Array) => number
+type AsyncDone = (error: unknown, result: number) => void
+type Fallocate = { async(fd: number, mode: number, offset: number, length: number, done: AsyncDone): void }
+
+/** As much of koffi as is used; its own types come with the package, which may be absent. */
+interface Koffi {
+  load(path: null): { func(definition: string): unknown }
+  errno(): number
+}
+
+interface Libc {
+  readonly getsockopt: GetSockOpt
+  readonly fallocate: Fallocate
+  /** Of the call that answered last; valid in its callback only. */
+  readonly errno: () => number
+}
+
+const SOL_SOCKET = 1
+const SO_PEERCRED = 17
+/** struct ucred: pid, uid, gid, 32 bits each. */
+const UCRED_SIZE = 12
+/** What the kernel reports when it noted nobody, and the overflow of (uid_t) -1. */
+const NOBODY = 0xffff_ffff
+
+/**
+ * fallocate() runs on libuv's threads, four by default, which also do all reads and writes of files: half of them at
+ * most may be busy with a slow one. koffi itself throws when too many wait.
+ */
+const MAX_RUNNING_ALLOCATIONS = 2
+
+let libc: Libc | null | undefined
+let runningAllocations = 0
+const waitingAllocations: (() => void)[] = []
+
+/** Whether the functions of this module work here at all. */
+export function isLibcAvailable(): boolean {
+  return loadLibc() !== undefined
+}
+
+/** The peer of a connected Unix socket; undefined if that can not be known (another kind of socket, no koffi). */
+export function peerCredentials(fd: number): PeerCredentials | undefined {
+  const ucred = Buffer.alloc(UCRED_SIZE)
+  const length = new Uint32Array([UCRED_SIZE])
+  const failed = loadLibc()?.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, ucred, length) !== 0
+  if (failed || length[0] !== UCRED_SIZE) return undefined
+  const uid = ucred.readUInt32LE(4)
+  const gid = ucred.readUInt32LE(8)
+  // A TCP socket answers too: pid 0, uid and gid -1.
+  if (uid === NOBODY || gid === NOBODY) return undefined
+  return { pid: ucred.readInt32LE(0), uid, gid }
+}
+
+/**
+ * fallocate(2) on another thread. `offset` and `length` are in bytes, safe integers. Resolves to 0 or an errno value:
+ * EOPNOTSUPP where the file system can not, ENOSYS where this module can not. Never rejects.
+ */
+export async function fileAllocate(fd: number, mode: AllocateMode, offset: number, length: number): Promise<number> {
+  const loaded = loadLibc()
+  if (loaded === undefined) return constants.errno.ENOSYS
+  if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length)) return constants.errno.EINVAL
+  if (runningAllocations === MAX_RUNNING_ALLOCATIONS) await new Promise<void>(wake => waitingAllocations.push(wake))
+  else runningAllocations++
+  try {
+    return await new Promise<number>((resolve, reject) => {
+      loaded.fallocate.async(fd, mode, offset, length, (error, result) => {
+        if (error) reject(error)
+        else resolve(result === 0 ? 0 : loaded.errno())
+      })
+    })
+  } catch {
+    return constants.errno.EIO
+  } finally {
+    // A waiting call takes over the place of this one, so the count stays.
+    const wake = waitingAllocations.shift()
+    if (wake === undefined) runningAllocations--
+    else wake()
+  }
+}
+
+/**
+ * The file descriptor of a connected socket, for peerCredentials; undefined when it has none (destroyed, or not Linux).
+ * Node documents no way to it. `_handle.fd` has been there since 0.10 on all Unix systems, and what is found is checked.
+ */
+export function descriptorOf(socket: Socket): number | undefined {
+  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: unknown } | null }
+  const fd = handle?.fd
+  return typeof fd === 'number' && Number.isInteger(fd) && fd >= 0 ? fd : undefined
+}
+
+function loadLibc(): Libc | undefined {
+  if (libc === undefined) libc = openLibc() ?? null
+  return libc ?? undefined
+}
+
+function openLibc(): Libc | undefined {
+  // The definitions below are those of 64-bit Linux (off_t of 64 bits, little endian), glibc and musl alike.
+  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) return undefined
+  try {
+    const koffi: Koffi = createRequire(import.meta.url)('koffi')
+    // null: what the process itself is linked with, so the library's file name does not matter.
+    const library = koffi.load(null)
+    return {
+      getsockopt: library.func('int getsockopt(int, int, int, void *, uint32_t *)') as GetSockOpt,
+      fallocate: library.func('int fallocate(int, int, int64_t, int64_t)') as Fallocate,
+      errno: () => koffi.errno(),
+    }
+  } catch {
+    return undefined
+  }
+}
