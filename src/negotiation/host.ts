@@ -26,6 +26,14 @@ export interface Refusal {
   readonly message: string
 }
 
+/** What an export is opened for. */
+export interface Wants {
+  /** The client negotiated structured replies. */
+  readonly structuredReplies: boolean
+  /** GO or EXPORT_NAME: the transmission phase follows. INFO: nothing does. */
+  readonly enter: boolean
+}
+
 /** Whoever answers for exports and TLS while the server's half of the handshake haggles. */
 export interface Host<Export extends Opened> {
   /** NOTLS, FORCEDTLS, SELECTIVETLS of proto.md, "TLS support". */
@@ -34,8 +42,8 @@ export interface Host<Export extends Opened> {
   /** The exports that the visitor may use. */
   list(): Promise<readonly ListEntry[]>
 
-  /** Makes an export ready: for INFO, GO and EXPORT_NAME alike. The last one opened is the one that GO means. */
-  open(name: string, wants: { readonly structuredReplies: boolean }): Promise<Export | Refusal>
+  /** Makes an export ready, or says no: for INFO, GO and EXPORT_NAME by the same rules. */
+  open(name: string, wants: Wants): Promise<Export | Refusal>
 
   /** Upgrades to TLS, after the ACK has been written. @throws TlsError */
   secure(wire: Wire): Promise<Wire>

@@ -129,7 +129,7 @@ class Haggling<Export extends Opened> {
   async #exportName(data: Buffer): Promise<Step<Export>> {
     const name = decodeString(data)
     if (name === undefined) return { kind: 'refused' }
-    const opened = await this.#host.open(name, this.#agreed)
+    const opened = await this.#host.open(name, { ...this.#agreed, enter: true })
     // proto.md, "NBD_OPT_EXPORT_NAME": there is no error reply; the server MUST terminate the session.
     if (isRefusal(opened)) return { kind: 'refused' }
     await this.#wire.write(encodeExportNameReply(opened.sizeBytes, opened.flags, this.#zeroes))
@@ -164,7 +164,7 @@ class Haggling<Export extends Opened> {
     const request = decodeInfoRequest(data)
     if (request === 'invalid') return this.#refuse(option, Rep.ERR_INVALID, 'malformed option')
     if (request === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'export name longer than 4096 bytes')
-    const opened = await this.#host.open(request.name, this.#agreed)
+    const opened = await this.#host.open(request.name, { ...this.#agreed, enter: option === Opt.GO })
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
     await this.#sendInfos(option, request, opened)
     await this.#reply(option, Rep.ACK)

@@ -1,0 +1,52 @@
+import { Command, CommanderError } from 'commander'
+import { ConfigError } from '../config/errors.ts'
+import { certsCommand } from './certs.ts'
+import { checkCommand } from './check.ts'
+import { demoCommand } from './demo.ts'
+import { UsageError } from './errors.ts'
+import { probeCommand } from './probe.ts'
+import { serveCommand } from './serve.ts'
+import { VERSION } from './version.ts'
+
+/** Exit codes of every command. */
+const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
+
+/** The command line, without what runs it: tests read the options off it. */
+export function program(): Command {
+  return new Command('nbdgate')
+    .description('a secure gateway in front of an unmodified NBD server')
+    .version(VERSION)
+    .showHelpAfterError('(--help shows what there is)')
+    .exitOverride()
+    .addCommand(serveCommand())
+    .addCommand(checkCommand())
+    .addCommand(probeCommand())
+    .addCommand(certsCommand())
+    .addCommand(demoCommand())
+}
+
+/** Runs the command line; returns the exit code: 0 fine, 1 failed, 2 usage or configuration. Never throws. */
+export async function run(argv: readonly string[]): Promise<number> {
+  const root = program()
+  // Subcommands exit the process on their own errors unless each is told not to.
+  for (const command of withChildren(root)) command.exitOverride()
+  try {
+    await root.parseAsync([...argv])
+    return typeof process.exitCode === 'number' ? process.exitCode : Exit.FINE
+  } catch (error) {
+    // Commander has printed its message already; help and version come here too, with code 0.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.FINE : Exit.USAGE
+    if (error instanceof ConfigError) {
+      process.stderr.write(`${error.message}\n`)
+      return Exit.USAGE
+    }
+    const message = error instanceof Error ? error.message : String(error)
+    process.stderr.write(`nbdgate: ${message}\n`)
+    if (error instanceof UsageError) return Exit.USAGE
+    return error instanceof Error && error.name === 'MaterialError' ? Exit.USAGE : Exit.FAILED
+  }
+}
+
+function withChildren(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withChildren)]
+}

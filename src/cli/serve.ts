@@ -1,0 +1,37 @@
+import { Command } from 'commander'
+import { loadConfig } from '../config/load.ts'
+import { type Gateway, startGateway } from '../gateway/gateway.ts'
+import { type Log, openLog } from '../observe/log.ts'
+import { whoProblem } from '../policy/who.ts'
+
+/** How long sessions have to end by themselves after SIGTERM. */
+const DRAIN_MS = 30_000
+
+/** `nbdgate serve`. */
+export function serveCommand(): Command {
+  return new Command('serve')
+    .description('run the gateway; SIGTERM drains and exits, a second SIGTERM exits now')
+    .requiredOption('-c, --config <file>', 'configuration (YAML)')
+    .action(async (options: { config: string }) => {
+      const config = loadConfig(options.config, { validateWho: whoProblem })
+      const log = openLog(config.log)
+      await untilSignalled(await startGateway(config, log), log)
+    })
+}
+
+/** Resolves when the gateway has been told to end, and has. */
+export async function untilSignalled(gateway: Gateway, log: Log): Promise<void> {
+  let signals = 0
+  await new Promise<void>((resolve, reject) => {
+    const end = (signal: NodeJS.Signals): void => {
+      signals++
+      log.info({ signal }, signals === 1 ? 'draining' : 'stopping')
+      const ended = signals === 1 ? gateway.drain(DRAIN_MS) : gateway.stop()
+      ended.then(resolve, reject)
+    }
+    process.on('SIGTERM', end)
+    process.on('SIGINT', end)
+    // The default action of SIGHUP would end the gateway, and with it every session.
+    process.on('SIGHUP', () => log.warn({}, 'reload is not in this version'))
+  })
+}

@@ -1,0 +1,63 @@
+import type { CertificateFacts } from '../pki/certificate-facts.ts'
+import type { DoorKind, Identity } from '../policy/identity.ts'
+import type { ByteStream } from '../stream/byte-stream.ts'
+import type { DuplexStream } from '../stream/duplex-stream.ts'
+
+/** A connection as it comes in through a door, before a byte of NBD. */
+export interface Visitor {
+  readonly stream: DuplexStream
+  /** What the door is; a visitor in plaintext at a selective TLS door counts as `tcp` until STARTTLS. */
+  readonly door: DoorKind
+  /** For logs: `192.0.2.7:50312`, or `uid 1000 pid 4711`. */
+  readonly peer: string
+  readonly identity: Identity
+  /** Present at a TLS door. */
+  readonly tls?: TlsOffer | undefined
+}
+
+/** What a TLS door offers. */
+export interface TlsOffer {
+  readonly mode: 'forced' | 'selective'
+
+  /**
+   * Ends TLS on a stream that has been asked for it, and verifies the client's certificate.
+   * @throws TlsError
+   */
+  upgrade(stream: DuplexStream): Promise<Secured>
+}
+
+/** A stream inside TLS, and who is at its other end. */
+export interface Secured {
+  readonly stream: ByteStream
+  readonly certificate?: CertificateFacts | undefined
+  /** For logs: `TLSv1.3 TLS_AES_128_GCM_SHA256`. */
+  readonly cipher: string
+}
+
+/** An open door. */
+export interface Door {
+  readonly kind: 'tls' | 'tcp' | 'unix'
+  /** Where it stands: `127.0.0.1:10809`, `[::1]:10809` or a path. */
+  readonly address: string
+
+  /** Lets nobody in any more; those who are in stay. */
+  close(): Promise<void>
+}
+
+/** Why a connection was closed at accept. */
+export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address'
+
+/** What a door asks before it takes a connection, and where it hands it to. */
+export interface Reception {
+  /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter`. */
+  admit(address: string | undefined): TurnedAway | undefined
+
+  /** A connection was closed at accept. */
+  turnedAway(peer: string, reason: TurnedAway): void
+
+  /** Takes a visitor; returns at once. */
+  enter(visitor: Visitor): void
+
+  /** The door itself failed after it was opened (out of descriptors, say); it goes on. */
+  failed(error: Error): void
+}

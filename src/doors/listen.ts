@@ -1,0 +1,56 @@
+import { once } from 'node:events'
+import { createServer, type ListenOptions, type Server, type Socket } from 'node:net'
+import { DoorError } from './errors.ts'
+
+/** How long a peer may be silent before TCP asks whether it is there: a kernel client sets no keepalive of its own. */
+const KEEPALIVE_DELAY_MS = 15_000
+
+/**
+ * Listens, and hands over accepted sockets, paused and with TCP_NODELAY: a reply of 16 bytes must not wait for an ACK.
+ * @throws DoorError that names `place`
+ */
+export async function listen(options: ListenOptions, place: string, accept: (socket: Socket) => void): Promise<Server> {
+  const server = createServer(
+    {
+      // A client may end its direction after the last request and still wants the replies.
+      allowHalfOpen: true,
+      pauseOnConnect: true,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: KEEPALIVE_DELAY_MS,
+    },
+    accept,
+  )
+  try {
+    server.listen(options)
+    await once(server, 'listening')
+  } catch (error) {
+    throw new DoorError(`can not listen on ${place}: ${sentenceOf(error)}`, { cause: error })
+  }
+  return server
+}
+
+/** Closes a listening server; its connections stay. */
+export async function closeServer(server: Server): Promise<void> {
+  await new Promise<void>(resolve => {
+    // Not server.close(callback) alone: that calls back only when the last connection has gone.
+    server.close()
+    resolve()
+  })
+}
+
+function sentenceOf(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined
+  switch (code) {
+    case 'EADDRINUSE':
+      return 'the address is in use'
+    case 'EADDRNOTAVAIL':
+      return 'this host has no such address'
+    case 'EACCES':
+      return 'permission denied'
+    case 'ENOENT':
+      return 'no such directory'
+    default:
+      return typeof code === 'string' ? code : 'unknown error'
+  }
+}

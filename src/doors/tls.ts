@@ -1,0 +1,135 @@
+/**
+ * Ends TLS for visitors. Certificates are verified by OpenSSL through a tls.Server that listens nowhere: the check of
+ * client certificates lives in tls.Server alone, a bare `new TLSSocket(…, { isServer: true })` accepts whatever it gets.
+ */
+import { createServer, type Server, type TLSSocket } from 'node:tls'
+import { certificateFacts } from '../pki/certificate-facts.ts'
+import type { ServerMaterial } from '../pki/material.ts'
+import { DuplexStream } from '../stream/duplex-stream.ts'
+import type { Secured, TlsOffer } from './door.ts'
+import { TlsError, type TlsErrorReason } from './errors.ts'
+
+/** AEAD suites with forward secrecy only; AES-128-GCM first, which is the fastest where the CPU knows AES. */
+const CIPHERS = [
+  'TLS_AES_128_GCM_SHA256',
+  'TLS_AES_256_GCM_SHA384',
+  'TLS_CHACHA20_POLY1305_SHA256',
+  'ECDHE-ECDSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-ECDSA-AES256-GCM-SHA384',
+  'ECDHE-RSA-AES256-GCM-SHA384',
+  'ECDHE-ECDSA-CHACHA20-POLY1305',
+  'ECDHE-RSA-CHACHA20-POLY1305',
+].join(':')
+
+/** SSL_OP_NO_TICKET: a session that came back by ticket would pass by a revocation. */
+const NO_TICKET = 0x4000
+
+export interface TlsOptions {
+  readonly mode: 'forced' | 'selective'
+  readonly material: ServerMaterial
+  readonly clientCert: 'required' | 'optional'
+  readonly handshakeMs: number
+}
+
+interface Waiting {
+  readonly resolve: (socket: TLSSocket) => void
+  readonly reject: (error: TlsError) => void
+}
+
+/** A TLS end for one door. */
+export function offerTls(options: TlsOptions): TlsOffer {
+  const { material } = options
+  const waiting = new WeakMap<object, Waiting>()
+  const asksForCertificate = material.ca !== undefined
+  const server = createServer({
+    cert: material.cert,
+    key: material.key,
+    ...(material.ca === undefined ? {} : { ca: material.ca }),
+    ...(material.crl === undefined ? {} : { crl: material.crl }),
+    requestCert: asksForCertificate,
+    // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
+    rejectUnauthorized: false,
+    minVersion: 'TLSv1.2',
+    ciphers: CIPHERS,
+    honorCipherOrder: true,
+    secureOptions: NO_TICKET,
+    handshakeTimeout: options.handshakeMs,
+  })
+  server.on('secureConnection', socket => waiterOf(waiting, socket)?.resolve(socket))
+  server.on('tlsClientError', (error, socket) => waiterOf(waiting, socket)?.reject(handshakeError(error)))
+  return { mode: options.mode, upgrade: stream => upgrade(server, waiting, stream, options) }
+}
+
+async function upgrade(
+  server: Server,
+  waiting: WeakMap<object, Waiting>,
+  stream: DuplexStream,
+  options: TlsOptions,
+): Promise<Secured> {
+  const raw = stream.detach()
+  const socket = await new Promise<TLSSocket>((resolve, reject) => {
+    waiting.set(raw, { resolve, reject })
+    raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
+    // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
+    server.emit('connection', raw)
+  })
+  const secured = new DuplexStream(socket)
+  try {
+    const certificate = verified(socket, options)
+    return { stream: secured, certificate, cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}` }
+  } catch (error) {
+    secured.destroy()
+    throw error
+  }
+}
+
+/** Facts of the certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
+function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'] {
+  if (options.material.ca === undefined) return undefined
+  const certificate = socket.getPeerX509Certificate()
+  if (certificate === undefined) {
+    if (options.clientCert === 'optional') return undefined
+    throw new TlsError('no certificate', 'the client sent none')
+  }
+  // A certificate that is there and bad is never the same as none.
+  if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
+  return certificateFacts(certificate)
+}
+
+/** The TLSSocket keeps the socket that it wraps in `_parent`. Should Node drop that, nobody gets in: no waiter, no yes. */
+function waiterOf(waiting: WeakMap<object, Waiting>, socket: TLSSocket): Waiting | undefined {
+  const raw: unknown = Reflect.get(socket, '_parent')
+  const waiter = typeof raw === 'object' && raw !== null ? waiting.get(raw) : undefined
+  if (waiter === undefined) socket.destroy()
+  return waiter
+}
+
+/** Verification results of OpenSSL in our words (openssl-verification-options(1), X509_STORE_CTX_get_error(3)). */
+function verdictOf(code: string): [TlsErrorReason, string] {
+  switch (code) {
+    case 'CERT_HAS_EXPIRED':
+      return ['expired', code]
+    case 'CERT_NOT_YET_VALID':
+      return ['not yet valid', code]
+    case 'CERT_REVOKED':
+      return ['revoked', code]
+    case 'INVALID_PURPOSE':
+      return ['wrong purpose', code]
+    case 'UNABLE_TO_GET_ISSUER_CERT':
+    case 'UNABLE_TO_GET_ISSUER_CERT_LOCALLY':
+    case 'UNABLE_TO_VERIFY_LEAF_SIGNATURE':
+    case 'SELF_SIGNED_CERT_IN_CHAIN':
+    case 'DEPTH_ZERO_SELF_SIGNED_CERT':
+    case 'CERT_SIGNATURE_FAILURE':
+      return ['unknown CA', code]
+    default:
+      return ['certificate refused', code]
+  }
+}
+
+function handshakeError(error: Error): TlsError {
+  const code = 'code' in error ? String(error.code) : 'unknown'
+  const reason = code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'handshake timeout' : 'handshake failed'
+  return new TlsError(reason, code, { cause: error })
+}

@@ -1,0 +1,68 @@
+import { once } from 'node:events'
+import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { descriptorOf, peerCredentials } from '../platform/libc.ts'
+import type { Identity } from '../policy/identity.ts'
+import { DuplexStream } from '../stream/duplex-stream.ts'
+import type { Door, Reception } from './door.ts'
+import { DoorError } from './errors.ts'
+import { closeServer, listen } from './listen.ts'
+
+export interface UnixDoorOptions {
+  readonly path: string
+  /** Permission bits of the socket, 0o660 say. */
+  readonly mode: number
+}
+
+/**
+ * Opens a door on a Unix socket. A socket that nobody listens on any more is replaced; a live one, or any other file, is
+ * not. @throws DoorError
+ */
+export async function openUnixDoor({ path, mode }: UnixDoorOptions, reception: Reception): Promise<Door> {
+  await removeStale(path)
+  // Made with no permissions at all and opened up afterwards: nobody slips in between bind() and chmod().
+  const before = process.umask(0o777)
+  const listening = listen({ path }, path, socket => receive(socket, reception))
+  process.umask(before)
+  const server = await listening
+  chmodSync(path, mode)
+  server.on('error', error => reception.failed(error))
+  return { kind: 'unix', address: path, close: () => closeServer(server) }
+}
+
+function receive(socket: Socket, reception: Reception): void {
+  const stream = new DuplexStream(socket)
+  const reason = reception.admit(undefined)
+  const descriptor = descriptorOf(socket)
+  const credentials = descriptor === undefined ? undefined : peerCredentials(descriptor)
+  // Without credentials no uid: or gid: rule holds: closed by default.
+  const identity: Identity = credentials === undefined ? {} : { uid: credentials.uid, gid: credentials.gid }
+  const peer = credentials === undefined ? 'unix' : `uid ${credentials.uid} pid ${credentials.pid}`
+  if (reason !== undefined) {
+    socket.destroy()
+    reception.turnedAway(peer, reason)
+    return
+  }
+  reception.enter({ stream, door: 'unix', peer, identity })
+}
+
+async function removeStale(path: string): Promise<void> {
+  const stats = lstatSync(path, { throwIfNoEntry: false })
+  if (stats === undefined) return
+  if (!stats.isSocket()) throw new DoorError(`can not listen on ${path}: there is a file that is no socket`)
+  if (await isLive(path)) throw new DoorError(`can not listen on ${path}: the address is in use`)
+  unlinkSync(path)
+}
+
+async function isLive(path: string): Promise<boolean> {
+  const socket = connect(path)
+  try {
+    await once(socket, 'connect', { signal: AbortSignal.timeout(2000) })
+    return true
+  } catch (error) {
+    // Only a refusal proves that nobody listens; a full backlog or missing rights do not.
+    return !(error instanceof Error && 'code' in error && error.code === 'ECONNREFUSED')
+  } finally {
+    socket.destroy()
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * What a session asks of the rest of the gateway. One small interface, so that a session may run in another process
+ * than the configuration: every answer is a promise and every argument plain data.
+ */
+import type { Config, ExportConfig, UpstreamConfig } from '../config/config.ts'
+import type { ListEntry } from '../negotiation/host.ts'
+import { compilePolicy } from '../policy/compile.ts'
+import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
+import type { DoorKind, Identity } from '../policy/identity.ts'
+
+/** Who asks, as policy sees it. */
+export interface Asker {
+  readonly identity: Identity
+  readonly door: DoorKind
+}
+
+/** A decision, and for a grant what the session needs to carry it out. */
+export type Ruling =
+  | (Extract<Decision, { kind: 'granted' }> & {
+      readonly upstream: UpstreamConfig
+      readonly description: string | undefined
+    })
+  | Extract<Decision, { kind: 'refused' }>
+
+export interface Control {
+  /** The exports that the asker may use, for LIST. */
+  visible(asker: Asker): Promise<readonly ListEntry[]>
+
+  /** Whether the asker may use an export, with which rights, by which rule. */
+  decide(name: string, asker: Asker): Promise<Ruling>
+
+  /** Takes one of an export's sessions; false when all are taken. Each yes is followed by one release. */
+  acquire(name: string): Promise<boolean>
+  release(name: string): void
+}
+
+interface Entry {
+  readonly config: ExportConfig
+  readonly policy: ExportPolicy
+  sessions: number
+}
+
+/** The control plane in the same process as its sessions. */
+export function createControl(config: Config): Control {
+  const entries = new Map<string, Entry>()
+  for (const each of config.exports) {
+    entries.set(each.name, { config: each, policy: compilePolicy(each), sessions: 0 })
+  }
+  const rule = (entry: Entry | undefined, asker: Asker): Decision => decide(entry?.policy, asker, Date.now())
+  return {
+    visible: async asker =>
+      [...entries.values()]
+        .filter(entry => rule(entry, asker).kind === 'granted')
+        .map(({ config: { name, description } }) => ({ name, description })),
+    decide: async (name, asker) => {
+      const entry = entries.get(name)
+      const decision = rule(entry, asker)
+      if (decision.kind === 'refused') return decision
+      if (entry === undefined) return { kind: 'refused', reason: 'no such export' }
+      return { ...decision, upstream: entry.config.upstream, description: entry.config.description }
+    },
+    acquire: async name => {
+      const entry = entries.get(name)
+      if (entry === undefined || entry.sessions >= (entry.config.limits.sessions ?? Number.POSITIVE_INFINITY))
+        return false
+      entry.sessions++
+      return true
+    },
+    release: name => {
+      const entry = entries.get(name)
+      if (entry !== undefined) entry.sessions--
+    },
+  }
+}

@@ -1,0 +1,40 @@
+import type { TurnedAway } from '../doors/door.ts'
+
+/** Counts connections, all of them and by address, from accept to close. */
+export class Limits {
+  readonly #sessions: number
+  readonly #perAddress: number
+  readonly #byAddress = new Map<string, number>()
+  #count = 0
+
+  constructor(limits: { readonly sessions: number; readonly sessionsPerAddress: number }) {
+    this.#sessions = limits.sessions
+    this.#perAddress = limits.sessionsPerAddress
+  }
+
+  /** Connections now. */
+  get count(): number {
+    return this.#count
+  }
+
+  /** Counts one more, or says which limit it would break. */
+  admit(address: string | undefined): TurnedAway | undefined {
+    if (this.#count >= this.#sessions) return 'sessions'
+    if (address !== undefined) {
+      const here = this.#byAddress.get(address) ?? 0
+      if (here >= this.#perAddress) return 'sessions-per-address'
+      this.#byAddress.set(address, here + 1)
+    }
+    this.#count++
+    return undefined
+  }
+
+  /** An admitted connection has closed. */
+  leave(address: string | undefined): void {
+    this.#count--
+    if (address === undefined) return
+    const here = this.#byAddress.get(address) ?? 0
+    if (here > 1) this.#byAddress.set(address, here - 1)
+    else this.#byAddress.delete(address)
+  }
+}

@@ -1,0 +1,118 @@
+import type { UpstreamConfig } from '../config/config.ts'
+import { enter, greet, OptionRefused } from '../negotiation/client.ts'
+import type { Opened } from '../negotiation/host.ts'
+import type { Rights } from '../policy/identity.ts'
+import { MAX_PAYLOAD_BYTES, TransmissionFlag } from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import type { ByteStream } from '../stream/byte-stream.ts'
+import { StreamError } from '../stream/errors.ts'
+import { Wire } from '../stream/wire.ts'
+import { connectUpstream } from '../upstreams/connect.ts'
+import { UpstreamError } from '../upstreams/errors.ts'
+
+/** How long an upstream may take to be reached, and how long to negotiate. */
+const CONNECT_MS = 5000
+const NEGOTIATE_MS = 5000
+
+/** An export with the connection that serves it. */
+export interface OpenExport extends Opened {
+  readonly stream: ByteStream
+  readonly rights: Rights
+  /** The rule that granted it, as `file:line`. */
+  readonly rule: string
+  /** Structured replies: with the client, and with the upstream. */
+  readonly structured: { readonly client: boolean; readonly upstream: boolean }
+}
+
+/** What an export is opened with. */
+export interface Opening {
+  readonly name: string
+  readonly description: string | undefined
+  readonly upstream: UpstreamConfig
+  readonly rights: Rights
+  readonly rule: string
+  readonly structuredReplies: boolean
+}
+
+/**
+ * Connects to an export's upstream and brings it into transmission phase.
+ * @throws UpstreamError DIAL, HANDSHAKE or REFUSED
+ */
+export async function openExport(opening: Opening): Promise<OpenExport> {
+  const { name, description, upstream, rights, rule, structuredReplies } = opening
+  const wants = { readOnly: rights === 'read' }
+  const link = await connectUpstream(upstream, wants, AbortSignal.timeout(CONNECT_MS))
+  const facts =
+    link.kind === 'file' ? { ...link, structuredReplies: false } : await negotiateUpstream(link, structuredReplies)
+  const structured = { client: structuredReplies, upstream: facts.structuredReplies }
+  return {
+    name,
+    description,
+    sizeBytes: facts.sizeBytes,
+    flags: cutFlags(facts.flags, rights, structured),
+    blockSize: { ...facts.blockSize, maximumPayload: Math.min(facts.blockSize.maximumPayload, MAX_PAYLOAD_BYTES) },
+    stream: facts.stream,
+    rights,
+    rule,
+    structured,
+  }
+}
+
+type ServerLink = Extract<Awaited<ReturnType<typeof connectUpstream>>, { kind: 'server' }>
+
+async function negotiateUpstream(link: ServerLink, structuredReplies: boolean) {
+  let stream = link.stream
+  try {
+    const { secure } = link
+    const upgrade =
+      secure === undefined
+        ? undefined
+        : async () => {
+            stream = await secure()
+            return new Wire(stream, NEGOTIATE_MS)
+          }
+    const connected = await greet(new Wire(stream, NEGOTIATE_MS), upgrade)
+    const facts = await enter(connected, link.export, { structuredReplies })
+    // A server sends nothing before it is asked: what is there already can not be a reply to anything.
+    if (connected.wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes before the first request')
+    return { ...facts, stream }
+  } catch (error) {
+    stream.destroy()
+    if (error instanceof OptionRefused) throw new UpstreamError('REFUSED', error.message, { cause: error })
+    if (error instanceof ProtocolError || error instanceof StreamError) {
+      throw new UpstreamError('HANDSHAKE', error.message, { cause: error })
+    }
+    throw error
+  }
+}
+
+/** Flags that are relayed; all others promise what the relay does not carry. */
+const RELAYED =
+  TransmissionFlag.HAS_FLAGS |
+  TransmissionFlag.READ_ONLY |
+  TransmissionFlag.SEND_FLUSH |
+  TransmissionFlag.SEND_FUA |
+  TransmissionFlag.ROTATIONAL |
+  TransmissionFlag.SEND_TRIM |
+  TransmissionFlag.SEND_WRITE_ZEROES |
+  TransmissionFlag.SEND_DF |
+  TransmissionFlag.CAN_MULTI_CONN |
+  TransmissionFlag.SEND_CACHE |
+  TransmissionFlag.SEND_FAST_ZERO
+
+const WRITING = TransmissionFlag.SEND_TRIM | TransmissionFlag.SEND_WRITE_ZEROES | TransmissionFlag.SEND_FAST_ZERO
+
+/** The upstream's transmission flags, cut to what was granted and to what the relay carries. */
+export function cutFlags(
+  upstreamFlags: number,
+  rights: Rights,
+  structured: { readonly client: boolean; readonly upstream: boolean },
+): number {
+  let flags = (upstreamFlags & RELAYED) | TransmissionFlag.HAS_FLAGS
+  if (rights === 'read') flags = (flags | TransmissionFlag.READ_ONLY) & ~WRITING
+  // proto.md, "NBD_FLAG_SEND_FAST_ZERO": MUST NOT be set without SEND_WRITE_ZEROES.
+  if ((flags & TransmissionFlag.SEND_WRITE_ZEROES) === 0) flags &= ~TransmissionFlag.SEND_FAST_ZERO
+  if (!structured.client) return flags & ~TransmissionFlag.SEND_DF
+  // A reply that we lift is one chunk anyway, so DF holds.
+  return structured.upstream ? flags : flags | TransmissionFlag.SEND_DF
+}

@@ -1,0 +1,155 @@
+/**
+ * One connection, told from top to bottom: negotiate, relay, close, and say what happened. It has no bytes in it and no
+ * policy: those are negotiation/, relay/ and control.ts.
+ */
+import type { Visitor } from '../doors/door.ts'
+import { TlsError } from '../doors/errors.ts'
+import { negotiate } from '../negotiation/server.ts'
+import type { Log } from '../observe/log.ts'
+import { ProtocolError } from '../protocol/errors.ts'
+import { printable } from '../protocol/strings.ts'
+import { Relay, type RelayEnd } from '../relay/relay.ts'
+import type { ByteStream } from '../stream/byte-stream.ts'
+import { StreamError } from '../stream/errors.ts'
+import { Wire } from '../stream/wire.ts'
+import type { Control } from './control.ts'
+import type { OpenExport } from './open-export.ts'
+import { SessionHost } from './session-host.ts'
+
+/** What a session needs of the gateway. */
+export interface SessionContext {
+  /** Names the connection in logs. */
+  readonly conn: number
+  readonly control: Control
+  readonly log: Log
+  readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
+  isDraining(): boolean
+  /** The stream that now carries the connection: TLS has taken over. */
+  secured(stream: ByteStream): void
+}
+
+/** A connection that is being served. */
+export interface Session {
+  /** Resolves, never rejects, when the connection is closed and all it held is given back. */
+  readonly done: Promise<void>
+  /** Ends it now. */
+  stop(reason: string): void
+}
+
+/** Serves a visitor until it is gone. */
+export function startSession(visitor: Visitor, context: Omit<SessionContext, 'secured'>): Session {
+  let stream: ByteStream = visitor.stream
+  let relay: Relay | undefined
+  const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
+  const serve = async (): Promise<void> => {
+    try {
+      const negotiated = await negotiate(new Wire(stream, context.limits.negotiationMs), host)
+      if (negotiated.kind !== 'transmission') {
+        stream.end()
+        context.log.debug({ conn: context.conn, peer: visitor.peer, who: host.who }, `visitor ${negotiated.kind}`)
+        return
+      }
+      const { export: opened, wire } = negotiated
+      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, early: wire.rest() })
+      await relayAndTell(relay, opened, { visitor, host, context })
+    } catch (error) {
+      tellFailure(error, { visitor, host, context })
+    } finally {
+      host.close()
+      await settle(stream)
+    }
+  }
+  return {
+    done: serve(),
+    stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
+  }
+}
+
+interface Told {
+  readonly visitor: Visitor
+  readonly host: SessionHost
+  readonly context: Omit<SessionContext, 'secured'>
+}
+
+async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, context }: Told): Promise<void> {
+  const facts = {
+    conn: context.conn,
+    peer: visitor.peer,
+    who: host.who,
+    export: printable(opened.name),
+    rights: opened.rights,
+    rule: opened.rule,
+  }
+  const begin = performance.now()
+  context.log.info({ ...facts, ...host.facts }, 'session opened')
+  const idle = watchIdle(relay, context.limits.idleMs)
+  try {
+    const end = await relay.run()
+    const ms = Math.round(performance.now() - begin)
+    const level = end.kind === 'violation' ? 'warn' : 'info'
+    context.log[level]({ ...facts, ...relay.counters, ms, why: whyOf(end), ...causeOf(end) }, 'session ended')
+  } finally {
+    clearInterval(idle)
+  }
+}
+
+/** Ends a session in which nothing moves for `idleMs`; 0: never, since a kernel client does not come back from a cut. */
+function watchIdle(relay: Relay, idleMs: number): NodeJS.Timeout | undefined {
+  if (idleMs === 0) return undefined
+  let before = ''
+  const look = (): void => {
+    const now = JSON.stringify([relay.counters, relay.inFlight])
+    if (now === before && relay.inFlight === 0) relay.stop('idle')
+    before = now
+  }
+  return setInterval(look, idleMs)
+}
+
+function whyOf(end: RelayEnd): string {
+  switch (end.kind) {
+    case 'disconnected':
+    case 'client gone':
+    case 'upstream gone':
+      return end.kind
+    case 'violation':
+      return `${end.side} broke the protocol`
+    case 'stopped':
+      return end.reason
+    default:
+      return end satisfies never
+  }
+}
+
+function causeOf(end: RelayEnd): { err?: Error } {
+  return 'error' in end && end.error !== undefined ? { err: end.error } : {}
+}
+
+/** The one place where a failure of a session is caught. The peer learns nothing of it. */
+function tellFailure(error: unknown, { visitor, host, context }: Told): void {
+  const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
+  if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
+  else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
+  else if (error instanceof StreamError && error.code === 'TIMEOUT') {
+    context.log.warn({ ...facts, code: error.code }, 'negotiation timed out')
+  } else if (error instanceof StreamError) context.log.debug({ ...facts, code: error.code }, 'visitor gone')
+  else context.log.error(facts, 'bug')
+}
+
+/** How long a visitor has to close its side after ours is closed. */
+const CLOSE_MS = 2000
+
+function settle(stream: ByteStream): Promise<void> {
+  return new Promise(resolve => {
+    stream.end()
+    const timer = setTimeout(() => stream.destroy(), CLOSE_MS)
+    stream.start({
+      data: chunk => stream.release(chunk),
+      ended: () => stream.destroy(),
+      closed: () => {
+        clearTimeout(timer)
+        resolve()
+      },
+      drained: () => {},
+    })
+  })
+}

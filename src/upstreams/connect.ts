@@ -1,0 +1,108 @@
+/** The way to an upstream: a stream that is to be negotiated on, or a file that needs no negotiation. */
+
+import { once } from 'node:events'
+import { connect as connectSocket, isIP } from 'node:net'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
+import type { UpstreamConfig } from '../config/config.ts'
+import { type ClientMaterial, loadClientMaterial } from '../pki/material.ts'
+import type { BlockSize } from '../protocol/info.ts'
+import type { ByteStream } from '../stream/byte-stream.ts'
+import { DuplexStream } from '../stream/duplex-stream.ts'
+import { PooledSocket } from '../stream/pooled-socket.ts'
+import { UpstreamError } from './errors.ts'
+import { openFile } from './file.ts'
+
+/** A connected upstream. */
+export type Link =
+  | {
+      readonly kind: 'server'
+      readonly stream: ByteStream
+      /** The export to ask for. */
+      readonly export: string
+      /** Present when the upstream has to speak TLS: upgrades after STARTTLS was acknowledged. @throws UpstreamError */
+      readonly secure: (() => Promise<ByteStream>) | undefined
+    }
+  | {
+      readonly kind: 'file'
+      readonly stream: ByteStream
+      readonly sizeBytes: bigint
+      readonly flags: number
+      readonly blockSize: BlockSize
+    }
+
+/**
+ * Connects to an upstream.
+ * @throws UpstreamError DIAL when it can not be reached before `signal` says stop, REFUSED when a file is no file
+ */
+export async function connectUpstream(
+  config: UpstreamConfig,
+  wants: { readonly readOnly: boolean },
+  signal: AbortSignal,
+): Promise<Link> {
+  if (config.kind === 'file') {
+    const { stream, ...facts } = await openFile(config.path, wants)
+    return { kind: 'file', stream: new DuplexStream(stream), ...facts }
+  }
+  const address = config.kind === 'tcp' ? { host: config.host, port: config.port } : { path: config.path }
+  if (!config.tls) {
+    const stream = new PooledSocket(address)
+    await reach(stream.connected(signal), () => stream.destroy())
+    return { kind: 'server', stream, export: config.export, secure: undefined }
+  }
+  const material = loadMaterial(config)
+  const options = { ...address, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 15_000 }
+  const socket = connectSocket(options)
+  const stream = new DuplexStream(socket)
+  await reach(once(socket, 'connect', { signal }), () => socket.destroy())
+  const hostname = config.tlsHostname ?? (config.kind === 'tcp' ? config.host : 'localhost')
+  const secure = (): Promise<ByteStream> => upgrade(stream, hostname, material, signal)
+  return { kind: 'server', stream, export: config.export, secure }
+}
+
+function loadMaterial(config: Exclude<UpstreamConfig, { kind: 'file' }>): ClientMaterial {
+  const { ca, cert, key } = config
+  return loadClientMaterial({
+    ...(ca === undefined ? {} : { ca }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+  })
+}
+
+async function reach(connected: Promise<unknown>, giveUp: () => void): Promise<void> {
+  try {
+    await connected
+  } catch (error) {
+    giveUp()
+    const timedOut = error instanceof Error && error.name === 'AbortError'
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'unknown error'
+    throw new UpstreamError('DIAL', timedOut ? 'no connection in time' : `no connection: ${code}`, { cause: error })
+  }
+}
+
+/** The client's side of TLS. OpenSSL verifies chain, dates and name; nothing is sent before it has. */
+async function upgrade(
+  stream: DuplexStream,
+  hostname: string,
+  material: ClientMaterial,
+  signal: AbortSignal,
+): Promise<ByteStream> {
+  const tls: TLSSocket = connectTls({
+    socket: stream.detach(),
+    host: hostname,
+    // An IP address is no server name (RFC 6066 section 3); Node checks it against the certificate all the same.
+    ...(isIP(hostname) === 0 ? { servername: hostname } : {}),
+    ...(material.ca === undefined ? {} : { ca: material.ca }),
+    ...(material.cert === undefined ? {} : { cert: material.cert }),
+    ...(material.key === undefined ? {} : { key: material.key }),
+    minVersion: 'TLSv1.2',
+  })
+  const secured = new DuplexStream(tls)
+  try {
+    await once(tls, 'secureConnect', { signal })
+  } catch (error) {
+    tls.destroy()
+    const reason = error instanceof Error && 'code' in error ? String(error.code) : 'handshake failed'
+    throw new UpstreamError('HANDSHAKE', `no TLS with ${hostname}: ${reason}`, { cause: error })
+  }
+  return secured
+}
