@@ -1,0 +1,234 @@
+// `nbdgate certs`: a small certificate authority in a folder, and the lines to paste where its files are used.
+// It reads its arguments, calls pki/, and prints; revocation lists are another command.
+import type { X509Certificate } from 'node:crypto'
+import { existsSync } from 'node:fs'
+import { resolve } from 'node:path'
+import { Command, InvalidArgumentError } from 'commander'
+import { type CertificateFacts, certificateFacts, issuerName } from '../pki/certificate-facts.ts'
+import {
+  authorityFiles,
+  clientFiles,
+  type LeafFiles,
+  loadAuthority,
+  refuseToOverwrite,
+  serverFiles,
+  writeAuthority,
+  writeClient,
+  writeServer,
+} from '../pki/files.ts'
+import { loadCertificates } from '../pki/material.ts'
+
+interface MakeFlags {
+  readonly dir: string
+  readonly days?: number
+  readonly rsa?: boolean
+  readonly force?: boolean
+  readonly org?: string
+  readonly unit?: string
+}
+
+interface ClientFlags extends MakeFlags {
+  readonly dns: readonly string[]
+  readonly email: readonly string[]
+  readonly uri: readonly string[]
+}
+
+/** `nbdgate certs`. Its actions throw PkiError, MaterialError or a file system error: one sentence, exit code 1. */
+export function certsCommand(): Command {
+  return new Command('certs')
+    .description('a small certificate authority: make and show certificates')
+    .addCommand(initCommand())
+    .addCommand(serverCommand())
+    .addCommand(clientCommand())
+    .addCommand(showCommand())
+}
+
+function initCommand(): Command {
+  return makingCommand('init', '10 years')
+    .description('make the authority: ca-cert.pem and ca-key.pem')
+    .action(async (flags: MakeFlags) => {
+      refuseToOverwrite(authorityFiles(flags.dir), flags)
+      const { mintAuthority } = await import('../pki/mint.ts')
+      const files = writeAuthority(flags.dir, mintAuthority(mintOptions(flags)), flags)
+      print(...madeLines(files.cert, files.key), '', 'Next: nbdgate certs server NAME, nbdgate certs client NAME')
+    })
+}
+
+function serverCommand(): Command {
+  return makingCommand('server', '397')
+    .description('make a certificate for the gateway: server-cert.pem and server-key.pem')
+    .argument('<name...>', 'DNS names and IP addresses that clients dial; the first one is the common name')
+    .action(async (names: string[], flags: MakeFlags) => {
+      const authority = loadAuthority(flags.dir)
+      refuseToOverwrite(serverFiles(flags.dir), flags)
+      const { mintServer } = await import('../pki/mint.ts')
+      const files = writeServer(flags.dir, mintServer(authority, { ...mintOptions(flags), names }), flags)
+      print(...madeLines(files.cert, files.key), '', "In the gateway's configuration:", '', ...doorLines(files))
+    })
+}
+
+function clientCommand(): Command {
+  return makingCommand('client', '825')
+    .description('make a folder NAME with a certificate for one client')
+    .argument('<name>', 'who the client is: the common name, and the name of the folder')
+    .option('--dns <name>', 'a further name: host name (repeatable)', collect, [])
+    .option('--email <address>', 'a further name: mail address (repeatable)', collect, [])
+    .option('--uri <uri>', 'a further name: URI (repeatable)', collect, [])
+    .action(async (name: string, flags: ClientFlags) => {
+      const authority = loadAuthority(flags.dir)
+      refuseToOverwrite(clientFiles(flags.dir, name), flags)
+      const { mintClient } = await import('../pki/mint.ts')
+      const client = mintClient(authority, {
+        ...mintOptions(flags),
+        name,
+        dnsNames: flags.dns,
+        emails: flags.email,
+        uris: flags.uri,
+      })
+      const material = { ...client, authorityPem: authority.certificatePem }
+      const files = writeClient(flags.dir, name, material, flags)
+      const host = serverName(serverFiles(flags.dir).cert) ?? 'HOST'
+      print(...madeLines(files.cert, files.key), files.ca, '', ...clientLines(files, host))
+    })
+}
+
+function showCommand(): Command {
+  return new Command('show')
+    .description('print what a certificate says, as the rules of `allow` see it')
+    .argument('<file>', 'a PEM file with one or more certificates')
+    .option('--json', 'as JSON')
+    .action((file: string, flags: { readonly json?: boolean }) => {
+      const [first, ...rest] = loadCertificates(file).map(describe)
+      if (flags.json === true) {
+        print(JSON.stringify({ file, ...first, ...(rest.length === 0 ? {} : { chain: rest }) }, undefined, 2))
+      } else {
+        print(...[first, ...rest].flatMap((certificate, at) => [...(at === 0 ? [] : ['']), ...factLines(certificate)]))
+      }
+    })
+}
+
+function makingCommand(name: string, defaultDays: string): Command {
+  return new Command(name)
+    .option('--dir <folder>', 'where the authority lies', 'certs')
+    .option('--days <number>', `how long it is valid (default: ${defaultDays})`, parseDays)
+    .option('--rsa', 'RSA with 3072 bits, not ECDSA on P-256')
+    .option('--force', 'overwrite what is there')
+    .option('--org <name>', 'organization, O=')
+    .option('--unit <name>', 'organizational unit, OU=')
+}
+
+function parseDays(text: string): number {
+  if (!/^[1-9]\d{0,6}$/.test(text)) throw new InvalidArgumentError('a number of days, 1 or more.')
+  return Number(text)
+}
+
+function collect(value: string, before: readonly string[]): readonly string[] {
+  return [...before, value]
+}
+
+function mintOptions(flags: MakeFlags) {
+  return {
+    key: flags.rsa === true ? ('rsa' as const) : ('ecdsa' as const),
+    days: flags.days,
+    organization: flags.org,
+    organizationalUnit: flags.unit,
+  }
+}
+
+function madeLines(cert: string, key: string): string[] {
+  const [certificate] = loadCertificates(cert)
+  const until = new Date(certificate.validTo).toISOString().slice(0, 10)
+  return [`${cert}: ${printable(certificateFacts(certificate).subject)}, until ${until}`, `${key}: keep it secret`]
+}
+
+function doorLines(files: LeafFiles): string[] {
+  const path = (file: string) => (/^[\w./-]+$/.test(resolve(file)) ? resolve(file) : JSON.stringify(resolve(file)))
+  return [
+    'doors:',
+    '  - tls: 0.0.0.0:10809',
+    `    cert: ${path(files.cert)}`,
+    `    key: ${path(files.key)}`,
+    `    client-ca: ${path(files.ca)}`,
+  ]
+}
+
+/** The first name that a client can dial, from the server certificate beside the authority, if there is one. */
+function serverName(cert: string): string | undefined {
+  if (!existsSync(cert)) return undefined
+  const { dnsNames, ips } = certificateFacts(loadCertificates(cert)[0])
+  return [...dnsNames, ...ips].find(name => !name.startsWith('*'))
+}
+
+function clientLines(files: LeafFiles, host: string): string[] {
+  const dir = resolve(files.dir)
+  const uriHost = host.includes(':') ? `[${host}]` : host
+  const query = dir.split('/').map(encodeURIComponent).join('/')
+  // QemuOpts: a comma in a value is doubled.
+  const credentials = `tls-creds-x509,id=tls0,dir=${dir.replaceAll(',', ',,')},endpoint=client`
+  const image = `driver=nbd,host=${host.replaceAll(',', ',,')},port=10809,export=EXPORT,tls-creds=tls0`
+  const kernel = ['-cacertfile', files.ca, '-certfile', files.cert, '-keyfile', files.key].map(word =>
+    word.startsWith('-') ? word : quote(resolve(word)),
+  )
+  return [
+    'With libnbd (nbdinfo, nbdcopy, fio, nbdfuse):',
+    `  nbdinfo ${quote(`nbds://${uriHost}/EXPORT?tls-certificates=${query}`)}`,
+    'With qemu:',
+    `  qemu-img info --object ${quote(credentials)} --image-opts ${quote(image)}`,
+    'As a block device of the Linux kernel:',
+    `  nbd-client ${quote(host)} 10809 /dev/nbd0 -N EXPORT -enable-tls ${kernel.join(' ')} -tlshostname ${quote(host)}`,
+  ]
+}
+
+interface Description extends CertificateFacts {
+  readonly issuer: string
+  readonly notBefore: string
+  readonly notAfter: string
+  readonly authority: boolean
+}
+
+function describe(certificate: X509Certificate): Description {
+  return {
+    ...certificateFacts(certificate),
+    issuer: issuerName(certificate),
+    notBefore: new Date(certificate.validFrom).toISOString(),
+    notAfter: new Date(certificate.validTo).toISOString(),
+    authority: certificate.ca,
+  }
+}
+
+function factLines(certificate: Description | undefined): string[] {
+  if (certificate === undefined) return []
+  const rows: [string, readonly string[]][] = [
+    ['subject', [certificate.subject]],
+    ['issuer', [certificate.issuer]],
+    ['valid', [`${certificate.notBefore} to ${certificate.notAfter}`]],
+    ['authority', [certificate.authority ? 'yes' : 'no']],
+    ['serial', [certificate.serial]],
+    ['cert:cn=', certificate.commonNames],
+    ['cert:o=', certificate.organizations],
+    ['cert:ou=', certificate.organizationalUnits],
+    ['cert:dns=', certificate.dnsNames],
+    ['cert:email=', certificate.emails],
+    ['cert:uri=', certificate.uris],
+    ['cert:ip=', certificate.ips],
+    ['cert:fingerprint=', [`SHA256:${certificate.fingerprint}`]],
+    ['cert:spki=', [`SHA256:${certificate.spki}`]],
+  ]
+  // A rule is printed in one word, ready to be pasted after `who:`.
+  return rows.flatMap(([label, values]) =>
+    values.map(value => printable(label.endsWith('=') ? label + value : `${label.padEnd(10)} ${value}`)),
+  )
+}
+
+// What a certificate says was written by others: nothing of it may steer the terminal.
+function printable(text: string): string {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, character => `\\u{${character.codePointAt(0)?.toString(16)}}`)
+}
+
+function quote(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+}
+
+function print(...lines: string[]): void {
+  process.stdout.write(`${lines.join('\n')}\n`)
+}
