@@ -1,5 +1,6 @@
 import type { Server, Socket } from 'node:net'
-import { type CidrMatcher, plainAddress } from '../policy/cidr.ts'
+import type { Cidr } from '../config/cidr.ts'
+import { compileCidrs, plainAddress } from '../policy/cidr.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Door, Reception, TlsOffer } from './door.ts'
 import { closeServer, listen } from './listen.ts'
@@ -9,26 +10,36 @@ export interface TcpDoorOptions {
   /** 0: any free port. */
   readonly port: number
   /** Addresses that may come in; others are closed at accept. Undefined: all. */
-  readonly from?: CidrMatcher | undefined
+  readonly from?: readonly Cidr[] | undefined
   /** Makes it a TLS door. */
   readonly tls?: TlsOffer | undefined
 }
 
 /** Opens a TCP door, plain or with STARTTLS. @throws DoorError */
 export async function openTcpDoor(options: TcpDoorOptions, reception: Reception): Promise<Door> {
-  const { host, port, tls } = options
-  const server = await listen({ host, port }, `${host}:${port}`, socket => receive(socket, options, reception))
+  const { host, port, tls, from } = options
+  const isWelcome = from === undefined ? () => true : compileCidrs(from)
+  const accept = (socket: Socket): void => receive(socket, isWelcome, tls, reception)
+  const server = await listen({ host, port }, `${host}:${port}`, accept)
   server.on('error', error => reception.failed(error))
   return { kind: tls === undefined ? 'tcp' : 'tls', address: addressOf(server), close: () => closeServer(server) }
 }
 
-function receive(socket: Socket, { from, tls }: TcpDoorOptions, reception: Reception): void {
+function receive(
+  socket: Socket,
+  isWelcome: (address: string) => boolean,
+  tls: TlsOffer | undefined,
+  reception: Reception,
+): void {
   const stream = new DuplexStream(socket)
-  const address = socket.remoteAddress === undefined ? undefined : plainAddress(socket.remoteAddress)
+  const address = plainAddress(socket.remoteAddress ?? '')
   // A socket without an address has been reset between accept and here.
-  if (address === undefined) return void socket.destroy()
+  if (address === undefined) {
+    socket.destroy()
+    return
+  }
   const peer = joinAddress(address, socket.remotePort ?? 0)
-  const reason = from !== undefined && !from(address) ? 'from' : reception.admit(address)
+  const reason = !isWelcome(address) ? 'from' : reception.admit(address)
   if (reason !== undefined) {
     socket.destroy()
     reception.turnedAway(peer, reason)
