@@ -2,12 +2,7 @@
 import { createHash, createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { type Der, decodeDer, members } from './der.ts'
 import { PkiError } from './errors.ts'
-
-/** An authority as its two PEM texts. */
-export interface Authority {
-  readonly certificatePem: string
-  readonly privateKeyPem: string
-}
+import type { KeyedCertificate } from './files.ts'
 
 /** An authority that is ready to sign. */
 export interface OpenAuthority {
@@ -22,7 +17,7 @@ export interface OpenAuthority {
 const SUBJECT_KEY_IDENTIFIER = '\x55\x1d\x0e'
 
 /** Opens an authority for signing at a moment in time. Throws PkiError if key and certificate can not issue anything then. */
-export function openAuthority(authority: Authority, now: Date): OpenAuthority {
+export function openAuthority(authority: KeyedCertificate, now: Date): OpenAuthority {
   const { certificate, key } = readAuthority(authority)
   const notAfter = new Date(certificate.validTo)
   if (!certificate.checkPrivateKey(key)) throw unfit('its key does not match its certificate')
@@ -35,7 +30,7 @@ export function openAuthority(authority: Authority, now: Date): OpenAuthority {
   return { key, subject, keyIdentifier: keyIdentifierOf(tbs, certificate), notAfter }
 }
 
-function readAuthority(authority: Authority): { certificate: X509Certificate; key: KeyObject } {
+function readAuthority(authority: KeyedCertificate): { certificate: X509Certificate; key: KeyObject } {
   try {
     return {
       certificate: new X509Certificate(authority.certificatePem),

@@ -5,7 +5,7 @@ import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writ
 import { join } from 'node:path'
 import { PkiError } from './errors.ts'
 
-/** A certificate with its key, as PEM. */
+/** A certificate with its key, as PEM (what we make ourselves: PKCS #8, without a passphrase). */
 export interface KeyedCertificate {
   readonly certificatePem: string
   readonly privateKeyPem: string

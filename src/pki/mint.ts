@@ -1,9 +1,10 @@
 // The small certificate authority: what it makes, with which names and for how long. Loads node-forge, so import it
 // only where something is minted (`nbdgate certs`, `nbdgate demo`), and there lazily.
 import type { KeyObject } from 'node:crypto'
-import { type Authority, openAuthority } from './authority.ts'
+import { openAuthority } from './authority.ts'
 import { type CertificatePurpose, signCertificate, toPem } from './certificate.ts'
 import { PkiError } from './errors.ts'
+import type { KeyedCertificate } from './files.ts'
 import { type KeyKind, makeKeyPair, signerOf } from './key-pair.ts'
 import {
   type AlternativeName,
@@ -17,12 +18,6 @@ import {
   parseUri,
   type SubjectName,
 } from './names.ts'
-
-/** A certificate and its key, as PEM (the key: PKCS #8, without a passphrase). */
-export interface Minted {
-  readonly certificatePem: string
-  readonly privateKeyPem: string
-}
 
 /** What all three kinds of certificates have in common. */
 export interface MintOptions {
@@ -63,7 +58,7 @@ const BACKDATED_MS = 5 * 60_000
 const LAST_MOMENT_MS = Date.UTC(9999, 11, 31, 23, 59, 59) // RFC 5280, 4.1.2.5
 
 /** Makes a self-signed authority that may sign leaves and CRLs. Throws PkiError for a name that can not be certified. */
-export function mintAuthority(options: AuthorityOptions = {}): Minted {
+export function mintAuthority(options: AuthorityOptions = {}): KeyedCertificate {
   const pair = makeKeyPair(options.key ?? 'ecdsa')
   const subject = encodeSubject(subjectOf(options.name ?? 'nbdgate authority', options))
   const der = signCertificate(
@@ -84,7 +79,7 @@ export function mintAuthority(options: AuthorityOptions = {}): Minted {
 }
 
 /** Makes a certificate for a TLS server. Throws PkiError if there is no name, a name is none, or the authority is unfit. */
-export function mintServer(authority: Authority, options: ServerOptions): Minted {
+export function mintServer(authority: KeyedCertificate, options: ServerOptions): KeyedCertificate {
   const [first] = options.names
   if (first === undefined) throw new PkiError('BAD_NAME', 'a server certificate needs at least one name')
   // A host name may be longer than a common name; then the alternative name has to do.
@@ -93,7 +88,7 @@ export function mintServer(authority: Authority, options: ServerOptions): Minted
 }
 
 /** Makes a certificate for a TLS client. Throws PkiError if a name can not be certified, or the authority is unfit. */
-export function mintClient(authority: Authority, options: ClientOptions): Minted {
+export function mintClient(authority: KeyedCertificate, options: ClientOptions): KeyedCertificate {
   const names = [
     guessAlternativeName(parseSubjectValue('client name', options.name)),
     ...(options.dnsNames ?? []).map(parseDnsName),
@@ -104,12 +99,12 @@ export function mintClient(authority: Authority, options: ClientOptions): Minted
 }
 
 function mintLeaf(
-  authority: Authority,
+  authority: KeyedCertificate,
   purpose: 'server' | 'client',
   commonName: string | undefined,
   alternativeNames: readonly AlternativeName[],
   options: MintOptions,
-): Minted {
+): KeyedCertificate {
   const issuer = openAuthority(authority, options.now ?? new Date())
   const subject = encodeSubject(subjectOf(commonName, options))
   const { notBefore, notAfter } = validity(purpose, options)

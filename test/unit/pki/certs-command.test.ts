@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { parse } from 'yaml'
 import { certsCommand } from '../../../src/cli/certs.ts'
 import { loadCertificates } from '../../../src/pki/material.ts'
@@ -12,7 +12,6 @@ const SOURCES = new URL('../../../src/', import.meta.url).pathname
 async function certs(...args: string[]): Promise<string> {
   const printed: string[] = []
   const write = vi.spyOn(process.stdout, 'write').mockImplementation(text => printed.push(String(text)) > 0)
-  onTestFinished(() => write.mockRestore())
   try {
     const command = certsCommand()
     for (const part of [command, ...command.commands]) part.exitOverride().configureOutput({ writeErr: () => {} })

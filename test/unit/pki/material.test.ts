@@ -1,5 +1,5 @@
 import { chmodSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { MaterialError, type MaterialErrorCode } from '../../../src/pki/errors.ts'
 import {
@@ -101,10 +101,19 @@ describe('loadServerMaterial', () => {
     expectFailure(() => loadServerMaterial({ ...files, cert: dir }), 'UNREADABLE', dir, 'is a folder, not a file')
   })
 
-  it.skipIf(process.getuid?.() === 0)('names a file that may not be read', () => {
+  it('names a file that may not be read', () => {
     const files = shelf()
+    chmodSync(files.cert, 0o644)
     chmodSync(files.key, 0o000)
-    expectFailure(() => loadServerMaterial(files), 'UNREADABLE', files.key, 'the file may not be read')
+    // root may read everything: be nobody for a moment
+    const root = process.geteuid?.() === 0
+    if (root) chmodSync(dirname(files.key), 0o755)
+    if (root) process.seteuid?.(65_534)
+    try {
+      expectFailure(() => loadServerMaterial(files), 'UNREADABLE', files.key, 'the file may not be read')
+    } finally {
+      if (root) process.seteuid?.(0)
+    }
   })
 
   it.each([

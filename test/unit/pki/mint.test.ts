@@ -2,7 +2,8 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { type Minted, mintAuthority, mintClient, mintServer } from '../../../src/pki/mint.ts'
+import type { KeyedCertificate } from '../../../src/pki/files.ts'
+import { mintAuthority, mintClient, mintServer } from '../../../src/pki/mint.ts'
 import { openssl, temporaryFolder } from './workshop.ts'
 
 const AUTHORITY = mintAuthority()
@@ -20,7 +21,7 @@ function verify(authorityPem: string, leafPem: string, purpose: string): string 
   return openssl(['verify', '-x509_strict', '-check_ss_sig', '-purpose', purpose, '-CAfile', 'ca.pem', 'leaf.pem'], dir)
 }
 
-function keyMatches(minted: Minted): boolean {
+function keyMatches(minted: KeyedCertificate): boolean {
   return new X509Certificate(minted.certificatePem).checkPrivateKey(createPrivateKey(minted.privateKeyPem))
 }
 
