@@ -1,0 +1,89 @@
+import { basename, dirname, resolve } from 'node:path'
+import type { Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
+import type { CheckedFile } from './schema.ts'
+import type { UpstreamUri } from './upstream-uri.ts'
+import type { Path, Position } from './yaml-source.ts'
+
+/** What the parts of a configuration are made with: absolute paths, and `nbdgate.yaml:34` for a place in the file. */
+interface Builder {
+  readonly absolute: (path: string) => string
+  readonly source: (path: Path) => string
+}
+
+type CheckedExport = CheckedFile['exports'][number]
+
+/** Makes the configuration out of a checked file. `at` tells where the value of a path is written. */
+export function buildConfig(checked: CheckedFile, file: string, at: (path: Path) => Position): Config {
+  const builder: Builder = {
+    absolute: path => resolve(dirname(file), path),
+    source: path => `${basename(file)}:${at(path).line}`,
+  }
+  const { state, log, limits } = checked
+  return {
+    file: resolve(file),
+    ...(state !== undefined && { state: builder.absolute(state) }),
+    log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
+    doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
+    exports: checked.exports.map((each, index) => buildExport(each, builder, ['exports', index])),
+    limits: {
+      sessions: limits.sessions,
+      sessionsPerAddress: limits['sessions-per-address'],
+      negotiationMs: limits.negotiation,
+      idleMs: limits.idle,
+    },
+  }
+}
+
+function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
+  if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, source: source(path) }
+  if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
+  const { 'client-ca': clientCa, crl } = door
+  return {
+    kind: 'tls',
+    ...door.tls,
+    mode: door.mode,
+    cert: absolute(door.cert),
+    key: absolute(door.key),
+    ...(clientCa !== undefined && { clientCa: absolute(clientCa) }),
+    ...(crl !== undefined && { crl: absolute(crl) }),
+    clientCert: door['client-cert'],
+    source: source(path),
+  }
+}
+
+function buildExport(checked: CheckedExport, builder: Builder, path: Path): ExportConfig {
+  const { name, description, doors, limits } = checked
+  const { source } = builder
+  return {
+    name,
+    ...(description !== undefined && { description }),
+    upstream: buildUpstream(checked.upstream, builder),
+    allow: checked.allow.map(({ who, rights, until }, index) => ({
+      who: list(who),
+      rights,
+      ...(until !== undefined && { untilMs: until }),
+      source: source([...path, 'allow', index]),
+    })),
+    deny: checked.deny.map((who, index) => ({ who: list(who), source: source([...path, 'deny', index]) })),
+    ...(doors !== undefined && { doors }),
+    limits: limits.sessions === undefined ? {} : { sessions: limits.sessions },
+    source: source(path),
+  }
+}
+
+function buildUpstream(checked: CheckedExport['upstream'], { absolute }: Builder): UpstreamConfig {
+  if ('file' in checked) return { kind: 'file', path: absolute(checked.file) }
+  const found = (uri: UpstreamUri): UpstreamUri => (uri.kind === 'unix' ? { ...uri, path: absolute(uri.path) } : uri)
+  if (!('uri' in checked)) return found(checked)
+  const { uri, ca, cert, key } = checked
+  return {
+    ...found(uri),
+    ...(ca !== undefined && { ca: absolute(ca) }),
+    ...(cert !== undefined && { cert: absolute(cert) }),
+    ...(key !== undefined && { key: absolute(key) }),
+  }
+}
+
+function list(value: string | readonly string[]): readonly string[] {
+  return typeof value === 'string' ? [value] : value
+}

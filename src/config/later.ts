@@ -1,0 +1,39 @@
+/**
+ * Keys of the contract that a later version brings. They are known, so that they are refused by name: a file that asks for
+ * a guard must not be served without it.
+ */
+
+import type { Path } from './yaml-source.ts'
+
+const TOP = ['admin', 'leases', 'groups', 'workers']
+const DOOR = ['ssh', 'host-keys', 'authorized-keys', 'user-ca', 'revoked-keys', 'psk', 'proxy-protocol']
+const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
+const EXPORT_LIMITS = ['read', 'write', 'iops']
+const UPSTREAM = ['spawn', 'identity', 'known-hosts']
+
+/** Whether a later version knows `key` in the map at `path`. */
+export function isLaterKey(path: Path, key: string): boolean {
+  return keysAt(path).includes(key)
+}
+
+/** Why something of a later version is refused. */
+export function laterProblem(what: string): string {
+  return `${what} is not in this version; nbdgate does not ignore what it can not enforce`
+}
+
+function keysAt(path: Path): readonly string[] {
+  switch (path.filter(step => typeof step === 'string').join('.')) {
+    case '':
+      return TOP
+    case 'doors':
+      return DOOR
+    case 'exports':
+      return EXPORT
+    case 'exports.limits':
+      return EXPORT_LIMITS
+    case 'exports.upstream':
+      return UPSTREAM
+    default:
+      return []
+  }
+}

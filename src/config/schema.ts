@@ -1,0 +1,169 @@
+/**
+ * The form of a configuration (design, chapter 3), for zod: keys, types, defaults, and the texts that editors show. Text
+ * with a form of its own (times, addresses, URIs) is parsed here, so that its problems come with the others'. What
+ * concerns several places at once is in cross-checks.ts.
+ */
+
+import { z } from 'zod'
+import { MAX_STRING_BYTES } from '../protocol/constants.ts'
+import { parseCidr } from './cidr.ts'
+import { parseEndpoint } from './endpoint.ts'
+import { laterProblem } from './later.ts'
+import { type Parsed, parsed, unparsed } from './parsed.ts'
+import { parseDuration } from './units.ts'
+import { parseUpstreamUri } from './upstream-uri.ts'
+
+const text = <T>(parse: (text: string) => Parsed<T>) =>
+  z.string().transform((value, context) => {
+    const result = parse(value)
+    if (result.ok) return result.value
+    context.addIssue({ code: 'custom', message: result.problem })
+    return z.NEVER
+  })
+
+const path = z
+  .string()
+  .min(1, 'a path can not be empty')
+  .refine(value => !value.includes('\0'), 'a path can not contain a NUL')
+const nbdString = z.string().refine(isNbdString, `must be at most ${MAX_STRING_BYTES} bytes of UTF-8, without a NUL`)
+const count = z.int().min(1, 'must be at least 1')
+const endpoint = text(parseEndpoint)
+const who = z
+  .union([z.string(), z.array(z.string()).min(1, 'an empty list would hold for everybody; write who is meant')], {
+    error: '`who` must be text or a list of texts',
+  })
+  .describe(
+    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, uid:N, gid:N. Of a list all must hold.',
+  )
+
+const tlsDoor = z
+  .strictObject({
+    tls: endpoint.describe('HOST:PORT to listen on for NBD with STARTTLS.'),
+    mode: z
+      .enum(['forced', 'selective'])
+      .default('forced')
+      .describe('forced: nothing without TLS. selective: visitors without TLS may look for what rules grant them.'),
+    cert: path.describe("The server's certificate and its chain, PEM."),
+    key: path.describe('Its private key, PEM.'),
+    'client-ca': path.optional().describe('Certificates (PEM) that client certificates must come from.'),
+    crl: path.optional().describe('Revoked certificates, PEM.'),
+    'client-cert': z
+      .enum(['required', 'optional'])
+      .default('required')
+      .describe('Whether a visitor must present a certificate.'),
+  })
+  .describe('TLS door.')
+
+const tcpDoor = z
+  .strictObject({
+    tcp: endpoint.describe('HOST:PORT to listen on, without encryption.'),
+    from: z
+      .array(text(parseCidr))
+      .min(1, 'needs at least one network')
+      .describe('Networks whose visitors come in; others are closed at accept.'),
+  })
+  .describe('Door without encryption, for a VPN or a trusted network.')
+
+const unixDoor = z
+  .strictObject({
+    unix: path.describe('Path of the Unix socket.'),
+    mode: text(parseMode).prefault('0600').describe('Permissions of the socket, octal, in quotes: "0660".'),
+  })
+  .describe('Unix socket door.')
+
+const upstream = z
+  .union(
+    [
+      text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix:// or nbds+unix://.'),
+      z.strictObject({
+        uri: text(parseUpstreamUri).describe('NBD URI.'),
+        ca: path.optional().describe("Certificates (PEM) that the upstream's must come from."),
+        cert: path.optional().describe('Our client certificate, PEM.'),
+        key: path.optional().describe('Its private key, PEM.'),
+      }),
+      z.strictObject({ file: path.describe('File or block device, served without a server behind.') }),
+    ],
+    {
+      error: issue =>
+        Array.isArray(issue.input)
+          ? laterProblem('a list of upstreams')
+          : 'an upstream is an NBD URI, { uri: …, ca:, cert:, key: } or { file: PATH }',
+    },
+  )
+  .describe('What is behind the export.')
+
+const allowRule = z.strictObject({
+  who,
+  rights: z.enum(['read', 'write']).describe('write includes read.'),
+  until: z.iso
+    .datetime({ offset: true, error: 'must be a time like 2027-01-01T00:00:00Z, with its time zone' })
+    .transform(time => Date.parse(time))
+    .optional()
+    .describe('The rule ends at this moment: 2027-01-01T00:00:00Z.'),
+})
+
+const exportKind = z.enum(['tls', 'tcp', 'unix'], {
+  error: issue => (issue.input === 'ssh' ? laterProblem('the ssh door') : 'must be tls, tcp or unix'),
+})
+
+const exportEntry = z.strictObject({
+  name: nbdString.describe('The name that clients ask for; "" is the default export.'),
+  description: nbdString.optional().describe('Shown to those who may use the export.'),
+  upstream,
+  allow: z.array(allowRule).default([]).describe('Who may do what. No rule, no entry.'),
+  deny: z.array(who).default([]).describe('Who may not; beats allow.'),
+  doors: z
+    .array(exportKind)
+    .min(1, 'an empty list would shut every door; leave it out or name one')
+    .optional()
+    .describe('Doors that lead here; all of them without this.'),
+  limits: z.strictObject({ sessions: count.optional().describe('Sessions of this export at once.') }).prefault({}),
+})
+
+const log = z.strictObject({
+  level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  file: path.optional().describe('Instead of standard error.'),
+})
+
+const limits = z.strictObject({
+  sessions: count.default(1000).describe('Sessions at once.'),
+  'sessions-per-address': count.default(64).describe('Sessions at once from one address.'),
+  negotiation: text(parseDuration)
+    .refine(ms => ms > 0, {
+      error: 'must be more than 0: a visitor who never finishes would stay for ever',
+      abort: true,
+    })
+    .prefault('10s')
+    .describe('How long a visitor may take to reach an export.'),
+  idle: text(parseDuration)
+    .prefault('0s')
+    .describe('How long a session may be silent; 0s: for ever. A kernel client never comes back from a cut.'),
+})
+
+/** The whole file. Input is what YAML gives, output has times as numbers and addresses in their parts. */
+export const configSchema = z
+  .strictObject({
+    version: z.literal(1).describe('Version of this format.'),
+    state: path.optional().describe('Folder for what has to survive a restart.'),
+    log: log.prefault({}).describe('JSON lines on standard error, or in a file.'),
+    doors: z
+      .array(z.union([tlsDoor, tcpDoor, unixDoor], { error: 'a door has exactly one of `tls`, `tcp` and `unix`' }))
+      .min(1, 'needs at least one door')
+      .describe('How visitors come in.'),
+    exports: z.array(exportEntry).describe('What they find.'),
+    limits: limits.prefault({}),
+  })
+  .describe('Configuration of nbdgate.')
+
+/** A file that keeps to the schema, defaults filled in. */
+export type CheckedFile = z.output<typeof configSchema>
+
+function isNbdString(value: string): boolean {
+  // A lone surrogate has no UTF-8: two different names would come out as the same bytes.
+  return !/[\0\p{Surrogate}]/u.test(value) && Buffer.byteLength(value) <= MAX_STRING_BYTES
+}
+
+function parseMode(value: string): Parsed<number> {
+  const isMode = /^0?[0-7]{3}$/.test(value)
+  return isMode ? parsed(Number.parseInt(value, 8)) : unparsed('must be octal permissions like "0660"')
+}

@@ -1,0 +1,346 @@
+import { describe, expect, test } from 'vitest'
+import { ConfigError } from '../../../src/config/errors.ts'
+import { parseConfig } from '../../../src/config/load.ts'
+import { whoProblem } from '../../../src/policy/who.ts'
+
+const LATER = 'is not in this version; nbdgate does not ignore what it can not enforce'
+const UNIX_DOOR = 'doors: [{ unix: s }]'
+
+/** All problems, a line each, without the file's name. */
+function problemsOf(text: string): readonly string[] {
+  try {
+    parseConfig(text, '/n.yaml', { validateWho: whoProblem })
+    return []
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error
+    expect(error.code).toBe('CONFIG')
+    return error.message.split('\n').map(line => line.replace(/^\/n\.yaml:/, ''))
+  }
+}
+/** A file that is fine but for its doors (from line 2 on). */
+const withDoors = (doors: string): string => `version: 1\n${doors}\nexports: []\n`
+/** A file that is fine but for an export: line 5 on. */
+const withExport = (lines: string): string => `version: 1\n${UNIX_DOOR}\nexports:\n  - name: x\n${lines}\n`
+const withUpstream = (lines: string): string => withExport(`    upstream: nbd://h/x\n${lines}`)
+
+describe('YAML that is none', () => {
+  test.each([
+    ['', '1:1: the configuration must be a map, not empty'],
+    ['# nothing\n', '1:1: the configuration must be a map, not empty'],
+    ['just text', '1:1: the configuration must be a map, not text'],
+    ['- a\n', '1:1: the configuration must be a map, not a list'],
+    ['a: [1\nb: 2\n', '2:1: YAML: Flow sequence in block collection'],
+    ['\ta: 1\n', '1:1: YAML: Tabs are not allowed as indentation'],
+    ['a: 1\n---\nb: 2\n', '2:1: YAML: Source contains multiple documents'],
+    ['\u0000\u0001\u007fELF', '1:1: the configuration must be a map, not text'],
+    ['a: !secret x\n', '1:4: YAML: Unresolved tag: !secret'],
+    ['a: *x\n', '1:4: nothing is anchored as &x before this alias'],
+    ['a: &a { b: *a }\n', '1:12: *a contains itself'],
+    ['? [a, b]\n: 1\n', '1:3: a key must be text; put it in quotes'],
+    ['1: x\n', '1:1: a key must be text; put it in quotes'],
+  ])('%j is a problem at its place', (text, problem) => {
+    expect(problemsOf(text)).toEqual(expect.arrayContaining([expect.stringContaining(problem)]))
+  })
+
+  test('an alias bomb is a problem, and quickly so', () => {
+    const levels = Array.from({ length: 30 }, (_, i) => `k${i + 1}: &k${i + 1} [${`*k${i}, `.repeat(9)}]`)
+    expect(problemsOf(`k0: &k0 x\n${levels.join('\n')}\n`)).toEqual([
+      '2:10: the aliases of this document expand to more than 100 values',
+    ])
+  })
+
+  test('nesting without end is one problem', () => {
+    expect(problemsOf(`a: ${'['.repeat(50_000)}`)).toEqual([expect.stringContaining('nested too deeply')])
+  })
+})
+
+describe('keys', () => {
+  test('that are unknown are reported at the key', () => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n  # here\nexport: []\n`)).toEqual([
+      '5:1: unknown key `export`',
+    ])
+    expect(problemsOf(withDoors('doors:\n  - unix: s\n    name: x'))).toEqual(['4:5: unknown key `name`'])
+    expect(problemsOf(withUpstream('    allow: [{ who: anyone, rights: read, rihgts: write }]'))).toEqual([
+      '6:42: unknown key `rihgts`',
+    ])
+  })
+
+  test('that are names of the language are unknown too', () => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n__proto__: {}\n`)).toEqual([
+      '4:1: unknown key `__proto__`',
+    ])
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n<<: { state: x }\n`)).toEqual(['4:1: unknown key `<<`'])
+  })
+
+  test('have control characters escaped', () => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n"\\e[2J": 1\n`)).toEqual([
+      '4:1: unknown key `\\u{1b}[2J`',
+    ])
+  })
+
+  test('that are given twice are reported at the second one, beside what else is wrong', () => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nversion: 1\nexports: []\nx: 1\n`)).toEqual([
+      '3:1: `version` is given twice',
+      '5:1: unknown key `x`',
+    ])
+  })
+
+  test('that are missing are reported at the map that lacks them', () => {
+    expect(problemsOf('# a comment\nstate: x\n')).toEqual([
+      '2:1: `version` is missing',
+      '2:1: `doors` is missing',
+      '2:1: `exports` is missing',
+    ])
+    expect(problemsOf(withDoors('doors:\n  - tls: 0.0.0.0:1'))).toEqual([
+      '3:5: `cert` is missing',
+      '3:5: `key` is missing',
+      '3:5: `client-ca` is missing: without it only `client-cert: optional` makes sense',
+    ])
+    expect(problemsOf(withDoors('doors:\n  - tcp: 0.0.0.0:1'))).toEqual(['3:5: `from` is missing'])
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports:\n  - allow: [{}]\n`)).toEqual([
+      '4:5: `name` is missing',
+      '4:5: `upstream` is missing',
+      '4:13: `who` is missing',
+      '4:13: `rights` is missing',
+    ])
+  })
+})
+
+describe('keys of later versions are refused by name', () => {
+  test.each(['admin', 'leases', 'groups', 'workers'])('%s', key => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
+  })
+
+  test.each(['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
+    expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
+  })
+
+  test.each(['read', 'write', 'iops'])('limits of an export: %s', key => {
+    expect(problemsOf(withUpstream(`    limits: { sessions: 1, ${key}: 1 }`))).toEqual([`6:28: \`${key}\` ${LATER}`])
+  })
+
+  test('keys of tls and tcp doors', () => {
+    const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      psk: p }'
+    expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`psk\` ${LATER}`])
+    const tcp = 'doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: [] }'
+    expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
+  })
+
+  test('the ssh door', () => {
+    expect(problemsOf(withDoors('doors:\n  - ssh: 0.0.0.0:22\n    host-keys: [k]'))).toEqual([
+      `3:5: \`ssh\` ${LATER}`,
+      `4:5: \`host-keys\` ${LATER}`,
+    ])
+    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual([`6:13: the ssh door ${LATER}`])
+  })
+
+  test('upstreams', () => {
+    expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
+    expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
+    expect(problemsOf(withExport('    upstream: nbd+ssh://u@h/x'))).toEqual(['5:15: nbd+ssh:// is not in this version'])
+    expect(problemsOf(withExport('    upstream: { uri: "nbds://h/x", identity: i }'))).toEqual([
+      `5:36: \`identity\` ${LATER}`,
+    ])
+  })
+
+  test('identities', () => {
+    expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
+      '6:20: psk: identities need pre-shared keys, which this version does not have',
+      '7:12: ssh: identities need the ssh door, which this version does not have',
+    ])
+  })
+})
+
+describe('values', () => {
+  test.each([
+    ['version: 2', '1:10: `version` must be 1'],
+    ['version: "1"', '1:10: `version` must be 1'],
+    ['state: ""', '1:8: a path can not be empty'],
+    ['state: "a\\0b"', '1:8: a path can not contain a NUL'],
+    ['log: { level: loud }', '1:15: `level` must be debug or info or warn or error'],
+    ['log: info', '1:6: `log` must be a map, not text'],
+    ['log:', '1:5: `log` must be a map, not empty'],
+    ['limits: { sessions: 0 }', '1:21: `sessions` must be at least 1'],
+    ['limits: { sessions: 1.5 }', '1:21: `sessions` must be a whole number, not 1.5'],
+    ['limits: { sessions: many }', '1:21: `sessions` must be a number, not text'],
+    ['limits: { sessions-per-address: -1 }', '1:33: `sessions-per-address` must be at least 1'],
+    ['limits: { negotiation: 0s }', '1:24: `negotiation` must be more than 0'],
+    ['limits: { negotiation: 10 }', '1:24: `negotiation` must be text, not a number; put it in quotes'],
+    ['limits: { idle: 10 minutes }', '1:17: "10 minutes" is not a time'],
+    ['doors: []', '1:8: `doors` needs at least one door'],
+    ['doors: {}', '1:8: `doors` must be a list, not a map'],
+    ['doors: [3]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [{ tcp: "h:1", unix: s }]', '1:11: `tcp` can not stand beside `unix`'],
+    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [{ tcp: 10809, from: [10.0.0.0/8] }]', '1:16: `tcp` must be text, not a number; put it in quotes'],
+    ['doors: [{ tcp: "h", from: [10.0.0.0/8] }]', '1:16: "h" has no port: write HOST:PORT'],
+    ['doors: [{ tcp: "h:1", from: [] }]', '1:29: `from` needs at least one network'],
+    ['doors: [{ tcp: "h:1", from: 10.0.0.0/8 }]', '1:29: `from` must be a list, not text'],
+    ['doors: [{ tcp: "h:1", from: [10.0.0.1/8] }]', '1:30: "10.0.0.1/8" has bits set behind its prefix'],
+    ['doors: [{ tls: "h:1", mode: off }]', '1:29: `mode` must be forced or selective'],
+    ['doors: [{ tls: "h:1", client-cert: no }]', '1:36: `client-cert` must be required or optional'],
+    ['doors: [{ tls: "h:1", cert: 3 }]', '1:29: `cert` must be text, not a number; put it in quotes'],
+    ['doors: [{ tls: "h:1", crl: x, client-cert: optional }]', '1:23: `crl` needs `client-ca`'],
+    ['doors: [{ unix: s, mode: 0660 }]', '1:26: `mode` must be text, not a number; put it in quotes'],
+    ['doors: [{ unix: s, mode: "0999" }]', '1:26: `mode` must be octal permissions like "0660"'],
+    ['doors: [{ unix: s, mode: "4755" }]', '1:26: `mode` must be octal permissions like "0660"'],
+    [`doors: [{ unix: ${'s'.repeat(108)} }]`, '1:17: the path of a Unix socket can have 107 bytes'],
+    ['exports: {}', '1:10: `exports` must be a list, not a map'],
+    ['exports: [x]', '1:11: an entry of `exports` must be a map, not text'],
+    ['exports: [{ name: 7 }]', '1:19: `name` must be text, not a number; put it in quotes'],
+    ['exports: [{ name: "a\\0b" }]', '1:19: `name` must be at most 4096 bytes of UTF-8, without a NUL'],
+    ['exports: [{ name: "\\ud800" }]', '1:19: `name` must be at most 4096 bytes'],
+    [`exports: [{ name: ${'é'.repeat(2049)} }]`, '1:19: `name` must be at most 4096 bytes'],
+    ['exports: [{ description: "a\\0b" }]', '1:26: `description` must be at most 4096 bytes'],
+    ['exports: [{ upstream: 3 }]', '1:23: an upstream is an NBD URI, { uri: …, ca:, cert:, key: } or { file: PATH }'],
+    ['exports: [{ upstream: {} }]', '1:23: an upstream is an NBD URI'],
+    ['exports: [{ upstream: { uri: "nbd://h", file: f } }]', '1:23: an upstream is an NBD URI'],
+    ['exports: [{ upstream: http://h }]', '1:23: http:// is not one of nbd://'],
+    ['exports: [{ upstream: { uri: http://h } }]', '1:30: http:// is not one of nbd://'],
+    ['exports: [{ upstream: { uri: "nbds://h", cert: c } }]', '1:23: `cert` and `key` come together'],
+    ['exports: [{ upstream: { uri: "nbd://h", ca: c } }]', '1:41: `ca` means nothing without TLS'],
+    ['exports: [{ upstream: { file: f, ca: c } }]', '1:34: unknown key `ca`'],
+    ['exports: [{ upstream: { file: "" } }]', '1:31: a path can not be empty'],
+    ['exports: [{ allow: anyone }]', '1:20: `allow` must be a list, not text'],
+    ['exports: [{ allow: [anyone] }]', '1:21: an entry of `allow` must be a map, not text'],
+    ['exports: [{ allow: [{ who: 3 }] }]', '1:28: `who` must be text or a list of texts'],
+    ['exports: [{ allow: [{ who: [] }] }]', '1:28: an empty list would hold for everybody'],
+    ['exports: [{ allow: [{ who: [anyone, 3] }] }]', '1:37: an entry of `who` must be text, not a number'],
+    ['exports: [{ allow: [{ who: [anyone, nobody] }] }]', '1:37: "nobody" is not one of anyone'],
+    ['exports: [{ allow: [{ rights: all }] }]', '1:31: `rights` must be read or write'],
+    ['exports: [{ allow: [{ until: 2027-01-01 }] }]', '1:30: `until` must be a time like 2027-01-01T00:00:00Z'],
+    ['exports: [{ allow: [{ until: 2027-01-01T00:00:00 }] }]', '1:30: `until` must be a time like'],
+    ['exports: [{ allow: [{ until: 2027-02-30T00:00:00Z }] }]', '1:30: `until` must be a time like'],
+    ['exports: [{ deny: [[]] }]', '1:20: an empty list would hold for everybody'],
+    ['exports: [{ deny: [[anyone, "address:x"]] }]', '1:29: "x" is not an IP address or network'],
+    ['exports: [{ deny: anyone }]', '1:19: `deny` must be a list, not text'],
+    ['exports: [{ doors: [] }]', '1:20: an empty list would shut every door'],
+    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, tcp or unix'],
+    ['exports: [{ limits: { sessions: 0 } }]', '1:33: `sessions` must be at least 1'],
+  ])('%s', (text, problem) => {
+    const problems = problemsOf(text)
+    expect(problems).toEqual(expect.arrayContaining([expect.stringContaining(problem)]))
+    expect(new Set(problems).size).toBe(problems.length)
+  })
+
+  test('never show the password of a URI', () => {
+    const problems = problemsOf(withExport('    upstream: nbd://bob:hunter2@h/x')).join()
+    expect(problems).toContain('5:15: a URI with a user or a password is refused')
+    expect(problems).not.toContain('hunter2')
+  })
+})
+
+describe('what several places say together', () => {
+  const exportOf = (who: string): string =>
+    `  - { name: x, upstream: nbd://h, allow: [{ who: "${who}", rights: read }] }`
+
+  test.each([
+    ['0.0.0.0:1', '0.0.0.0:1'],
+    ['0.0.0.0:1', '10.0.0.1:1'],
+    ['"[::]:1"', '10.0.0.1:1'],
+    ['"[::1]:1"', '"[0:0::1]:1"'],
+    ['"[::ffff:10.0.0.1]:1"', '10.0.0.1:1'],
+    ['Gate:1', 'gate:1'],
+  ])('%s and %s are one address', (first, second) => {
+    const doors = `doors:\n  - { tcp: ${first}, from: [10.0.0.0/8] }\n  - { tcp: ${second}, from: [10.0.0.0/8] }`
+    expect(problemsOf(withDoors(doors))).toEqual([
+      expect.stringMatching(/^4:12: the door `tcp: .*` is on this address already$/),
+    ])
+  })
+
+  test.each([
+    ['0.0.0.0:0', '0.0.0.0:0'],
+    ['0.0.0.0:1', '0.0.0.0:2'],
+    ['0.0.0.0:1', '"[::1]:1"'],
+    ['10.0.0.1:1', '10.0.0.2:1'],
+  ])('%s and %s are two', (first, second) => {
+    const doors = `doors:\n  - { tcp: ${first}, from: [10.0.0.0/8] }\n  - { tcp: ${second}, from: [10.0.0.0/8] }`
+    expect(problemsOf(withDoors(doors))).toEqual([])
+  })
+
+  test('two Unix doors on one path, however it is written', () => {
+    expect(problemsOf(withDoors('doors:\n  - unix: s\n  - unix: ./a/../s'))).toEqual([
+      '4:11: the door `unix: s` is on this address already',
+    ])
+  })
+
+  test('two exports of one name', () => {
+    expect(problemsOf(withUpstream('  - { name: x, upstream: nbd://h }'))).toEqual([
+      '6:13: another export has the name "x" already',
+    ])
+  })
+
+  test('an export at a door that is not there', () => {
+    expect(problemsOf(withUpstream('    doors: [unix, tls]'))).toEqual([
+      '6:19: there is no tls door that could lead here',
+    ])
+  })
+
+  test('cert: without a tls door, or without one that asks for certificates', () => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports:\n${exportOf('cert:cn=a')}\n`)).toEqual([
+      '4:50: cert: needs a tls door, and there is none',
+    ])
+    const open = 'doors: [{ tls: "h:1", cert: c, key: k, client-cert: optional }]'
+    expect(problemsOf(`version: 1\n${open}\nexports:\n${exportOf('cert:cn=a')}\n`)).toEqual([
+      '4:50: cert: needs a tls door with `client-ca`, and there is none',
+    ])
+  })
+
+  test('uid: and gid: without a unix door, in deny rules too', () => {
+    const doors = 'doors: [{ tcp: "h:1", from: [10.0.0.0/8] }]'
+    expect(problemsOf(`version: 1\n${doors}\nexports:\n${exportOf('uid:0')}\n`)).toEqual([
+      '4:50: uid: needs a unix door, and there is none',
+    ])
+    const deny = '  - { name: x, upstream: nbd://h, deny: ["gid:0"] }'
+    expect(problemsOf(`version: 1\n${doors}\nexports:\n${deny}\n`)).toEqual([
+      '4:42: gid: needs a unix door, and there is none',
+    ])
+  })
+
+  test('the socket of an upstream that gets too long by the folder it is relative to', () => {
+    const text = withExport(`    upstream: nbd+unix:///x?socket=${'s'.repeat(107)}`)
+    expect(problemsOf(text)).toEqual(['5:15: the path of a Unix socket can have 107 bytes, this has more'])
+  })
+})
+
+test('all problems come at once, in the order of the file, and none hides another', () => {
+  const text = `version: 1
+doors:
+  - tls: 0.0.0.0:10809
+    mode: force
+  - tcp: 0.0.0.0:10809
+    form: [10.0.0.0/8]
+exports:
+  - name: a
+    upstream: nbd://h/a
+    sharing: exclusive
+    allow:
+      - who: uid:0
+        rights: all
+  - name: a
+limits: { idle: never }
+`
+  expect(problemsOf(text)).toEqual([
+    '3:5: `cert` is missing',
+    '3:5: `key` is missing',
+    '3:5: `client-ca` is missing: without it only `client-cert: optional` makes sense',
+    '4:11: `mode` must be forced or selective',
+    '5:5: `from` is missing',
+    '5:10: the door `tls: 0.0.0.0:10809` is on this address already',
+    '6:5: unknown key `form`',
+    `10:5: \`sharing\` ${LATER}`,
+    '12:14: uid: needs a unix door, and there is none',
+    '13:17: `rights` must be read or write',
+    '14:5: `upstream` is missing',
+    '14:11: another export has the name "a" already',
+    '15:17: "never" is not a time: write a whole number and ms, s, m, h or d, like 10s',
+  ])
+})
+
+test('a ConfigError has its problems as data, and as one line each', () => {
+  const problem = { file: 'n.yaml', line: 3, column: 5, message: 'wrong' }
+  const error = new ConfigError([problem, { ...problem, line: 4 }])
+  expect(error.problems).toHaveLength(2)
+  expect(error.message).toBe('n.yaml:3:5: wrong\nn.yaml:4:5: wrong')
+})
