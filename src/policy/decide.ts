@@ -1,0 +1,63 @@
+import type { DoorKind, Identity, Rights } from './identity.ts'
+import type { Who } from './who.ts'
+
+/** Grants `rights` to whoever all of `who` hold for, until a moment (milliseconds of the epoch) if there is one. */
+export interface AllowRule {
+  readonly who: readonly Who[]
+  readonly rights: Rights
+  readonly untilMs?: number
+  /** Where it is written: `nbdgate.yaml:34`. */
+  readonly source: string
+}
+
+/** Keeps out whoever all of `who` hold for, whatever the allow rules say. */
+export interface DenyRule {
+  readonly who: readonly Who[]
+  readonly source: string
+}
+
+/** Who may do what with one export. Without an allow rule that holds, nobody anything. */
+export interface ExportPolicy {
+  readonly allow: readonly AllowRule[]
+  readonly deny: readonly DenyRule[]
+  /** The doors that lead to the export; absent means all of them. */
+  readonly doors?: readonly DoorKind[]
+}
+
+/** For the log, never for the visitor, who must not be able to tell them apart. */
+export type RefusalReason = 'no such export' | 'wrong door' | 'denied' | 'no rule' | 'expired'
+
+/** What a visitor gets, and the rule that decided it. A grant with `untilMs` ends at that moment. */
+export type Decision =
+  | { readonly kind: 'granted'; readonly rights: Rights; readonly rule: string; readonly untilMs?: number }
+  | { readonly kind: 'refused'; readonly reason: RefusalReason; readonly rule?: string }
+
+/**
+ * Decides what a visitor may do with an export. Deny beats allow; of the allow rules that hold the strongest rights win,
+ * among equals the first. Refuses what no rule grants, and an export that does not exist (policy undefined).
+ */
+export function decide(
+  policy: ExportPolicy | undefined,
+  visitor: { readonly identity: Identity; readonly door: DoorKind },
+  nowMs: number,
+): Decision {
+  if (policy === undefined) return { kind: 'refused', reason: 'no such export' }
+  const { identity, door } = visitor
+  if (policy.doors !== undefined && !policy.doors.includes(door)) return { kind: 'refused', reason: 'wrong door' }
+
+  const denied = policy.deny.find(rule => rule.who.every(who => who.holds(identity)))
+  if (denied !== undefined) return { kind: 'refused', reason: 'denied', rule: denied.source }
+
+  // A rule without conditions would hold for everybody: it is no rule. (Above, the same slip keeps everybody out.)
+  const holding = policy.allow.filter(rule => rule.who.length > 0 && rule.who.every(who => who.holds(identity)))
+  const valid = holding.filter(rule => rule.untilMs === undefined || nowMs < rule.untilMs)
+  const granted = valid.find(rule => rule.rights === 'write') ?? valid[0]
+  if (granted !== undefined) {
+    const { rights, source, untilMs } = granted
+    return { kind: 'granted', rights, rule: source, ...(untilMs !== undefined && { untilMs }) }
+  }
+  const expired = holding[0]
+  return expired === undefined
+    ? { kind: 'refused', reason: 'no rule' }
+    : { kind: 'refused', reason: 'expired', rule: expired.source }
+}

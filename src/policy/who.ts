@@ -1,0 +1,74 @@
+import { parseCidr } from '../config/cidr.ts'
+import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
+import { printable } from '../protocol/strings.ts'
+import { parseCertificateTest } from './cert-who.ts'
+import { compileCidrs } from './cidr.ts'
+import type { Identity } from './identity.ts'
+
+/** One condition of a rule, compiled: a text of the configuration, and whether it holds for an identity. */
+export interface Who {
+  /** As written: `cert:cn=alice`. */
+  readonly text: string
+  readonly holds: (identity: Identity) => boolean
+}
+
+/** Numbers of users and groups; 2^32 - 1 is the kernel's "none" (credentials(7), chown(2)). */
+const MAX_ID = 2 ** 32 - 2
+
+/**
+ * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `uid:N`, `gid:N`. Forms of later versions are a problem
+ * of their own, for a rule that is not understood must not be one that is not there.
+ */
+export function parseWho(text: string): Parsed<Who> {
+  const test = parseTest(text)
+  return test.ok ? parsed({ text, holds: test.value }) : test
+}
+
+/** What is wrong with a `who`, undefined if nothing is. For the loader of the configuration, which knows the line. */
+export function whoProblem(text: string): string | undefined {
+  const who = parseWho(text)
+  return who.ok ? undefined : who.problem
+}
+
+function parseTest(text: string): Parsed<Who['holds']> {
+  if (text === 'anyone') return parsed(() => true)
+  const colon = text.indexOf(':')
+  const form = colon < 0 ? text : text.slice(0, colon)
+  const value = colon < 0 ? '' : text.slice(colon + 1)
+  switch (form) {
+    case 'address':
+      return addressTest(value)
+    case 'cert':
+      return certificateTest(value)
+    case 'uid':
+      return idTest(form, value)
+    case 'gid':
+      return idTest(form, value)
+    case 'ssh':
+      return unparsed('ssh: identities need the ssh door, which this version does not have')
+    case 'psk':
+      return unparsed('psk: identities need pre-shared keys, which this version does not have')
+    default:
+      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, uid:, gid:`)
+  }
+}
+
+function addressTest(value: string): Parsed<Who['holds']> {
+  const network = parseCidr(value)
+  if (!network.ok) return network
+  const isInside = compileCidrs([network.value])
+  return parsed(identity => isInside(identity.address))
+}
+
+function certificateTest(value: string): Parsed<Who['holds']> {
+  const test = parseCertificateTest(value)
+  if (!test.ok) return test
+  return parsed(({ certificate }) => certificate !== undefined && test.value(certificate))
+}
+
+function idTest(field: 'uid' | 'gid', value: string): Parsed<Who['holds']> {
+  if (!/^(0|[1-9]\d{0,9})$/.test(value) || Number(value) > MAX_ID)
+    return unparsed(`${field}: needs a number, like ${field}:1000`)
+  const id = Number(value)
+  return parsed(identity => identity[field] === id)
+}
