@@ -1,0 +1,87 @@
+/** Facts about processes from Linux's /proc (proc(5)). */
+
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { waitFor } from './wait.ts'
+
+function readStatus(pid: number): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/status`, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+function statusField(pid: number, field: string): string | undefined {
+  return new RegExp(`^${field}:\\s*(\\S+)`, 'm').exec(readStatus(pid) ?? '')?.[1]
+}
+
+/** Whether the process runs; one that only waits to be reaped does not. */
+export function isAlive(pid: number): boolean {
+  const state = statusField(pid, 'State')
+  return state !== undefined && state !== 'Z' && state !== 'X'
+}
+
+/** The processes whose parent it is. */
+export function childrenOf(pid: number): number[] {
+  const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name))
+  return pids.map(Number).filter(child => statusField(child, 'PPid') === String(pid))
+}
+
+/** What the process has open, as /proc names it: a path, `socket:[inode]`, `pipe:[inode]`. Empty for one that is gone. */
+function descriptorsOf(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).flatMap(fd => {
+      try {
+        return [readlinkSync(`/proc/${pid}/fd/${fd}`)]
+      } catch {
+        return [] // closed in the meantime
+      }
+    })
+  } catch {
+    return []
+  }
+}
+
+/** How many descriptors the process has open. Throws if it is gone. */
+export function openFds(pid: number): number {
+  return readdirSync(`/proc/${pid}/fd`).length
+}
+
+/** Resident memory of the process in KiB. Throws if it is gone. */
+export function rssKiB(pid: number): number {
+  const size = statusField(pid, 'VmRSS')
+  if (size === undefined) throw new Error(`process ${pid} is gone`)
+  return Number(size)
+}
+
+/** Whether this very process listens on the TCP port (IPv4): a successful connect() does not say who answered. */
+export function isListening(pid: number, port: number): boolean {
+  const LISTEN = '0A'
+  const listening = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map(line => line.trim().split(/\s+/))
+    .filter(([, local, , state]) => state === LISTEN && Number.parseInt(local?.split(':')[1] ?? '', 16) === port)
+    .map(columns => `socket:[${columns[9]}]`)
+  return descriptorsOf(pid).some(descriptor => listening.includes(descriptor))
+}
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name)
+  } catch {
+    // gone already
+  }
+}
+
+/** Ends a daemon, which is not our child, and its children: SIGTERM, then SIGKILL after the bound. */
+export async function stopDaemon(pid: number, boundMs = 5_000): Promise<void> {
+  const family = [...childrenOf(pid), pid]
+  for (const member of family) signal(member, 'SIGTERM')
+  const allGone = () => !family.some(isAlive)
+  try {
+    await waitFor(`end of daemon ${pid}`, allGone, { boundMs })
+  } catch {
+    for (const member of family) signal(member, 'SIGKILL')
+    await waitFor(`end of daemon ${pid} after SIGKILL`, allGone, { boundMs })
+  }
+}

@@ -1,0 +1,32 @@
+/** A program of the table; `python3:nbd` is a Python that can import the module `nbd`. */
+export type Program =
+  | 'nbd-server'
+  | 'nbd-client'
+  | 'nbdkit'
+  | 'qemu-nbd'
+  | 'qemu-img'
+  | 'qemu-io'
+  | 'nbdinfo'
+  | 'nbdcopy'
+  | 'python3:nbd'
+  | 'fio'
+  | 'mke2fs'
+  | 'e2fsck'
+  | 'openssl'
+  | 'certtool'
+  | 'socat'
+
+/** Program → Debian package. */
+export const packages: Readonly<Record<Program, string>>
+
+/** Whether `CI` is set to something that does not mean no. */
+export function isCi(env?: NodeJS.ProcessEnv): boolean
+
+/** The path of a program in PATH or in the system's own folders; undefined if it is not there. */
+export function findProgram(name: string): string | undefined
+
+/** Those of the table's programs that are not there. */
+export function missingPrograms(): Program[]
+
+/** The packages that bring these programs, each once, in order. */
+export function packagesOf(names: readonly string[]): string[]
