@@ -9,7 +9,6 @@ import { offerTls } from '../doors/tls.ts'
 import { openUnixDoor } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
 import { loadServerMaterial } from '../pki/material.ts'
-import { compileCidrs } from '../policy/cidr.ts'
 import { createControl } from './control.ts'
 import { Limits } from './limits.ts'
 import { type Session, startSession } from './session.ts'
@@ -100,7 +99,7 @@ function openDoor(door: DoorConfig, config: Config, reception: Reception, log: L
       return openTcpDoor({ host: door.host, port: door.port, tls }, reception)
     }
     case 'tcp':
-      return openTcpDoor({ host: door.host, port: door.port, from: compileCidrs(door.from) }, reception)
+      return openTcpDoor({ host: door.host, port: door.port, from: door.from }, reception)
     case 'unix':
       return openUnixDoor(door, reception)
     default:

@@ -47,13 +47,18 @@ export class Framer {
   #stopped = false
   #feeding = false
   #injected: Buffer[] = []
+  readonly #headroom: number
   #chunk: Buffer = this.#head
   #kept = 0
 
-  /** `emit` gets what passes, in order; the memory is that of the chunks fed in. */
-  constructor(grammar: Grammar, emit: (bytes: Buffer) => void) {
+  /**
+   * `emit` gets what passes, in order; the memory is that of the chunks fed in. `headroomBytes` of memory in front of
+   * each chunk are ours too: a longer head can take the place of the chunk's first one there.
+   */
+  constructor(grammar: Grammar, emit: (bytes: Buffer) => void, headroomBytes = 0) {
     this.#grammar = grammar
     this.#emit = emit
+    this.#headroom = headroomBytes
   }
 
   /** Whether the last message has come. */
@@ -77,7 +82,7 @@ export class Framer {
     this.#chunk = chunk
     this.#kept = 0
     let at = 0
-    while (at < chunk.length && !this.#stopped) {
+    while (at < this.#chunk.length && !this.#stopped) {
       if (this.#payloadLeft > 0) at = this.#passPayload(at)
       else {
         if (this.#injected.length > 0) this.#emitInjected(at)
@@ -137,15 +142,26 @@ export class Framer {
 
   /** Carries out a verdict on the head that stands from `start` to `end` of the chunk (nowhere: both the same). */
   #apply(verdict: Verdict, start: number, end: number): number {
-    if (verdict !== Verdict.KEEP) {
-      this.#emitKept(start)
-      this.#kept = end
-    }
-    if (verdict === Verdict.SWAP) this.#emit(this.#grammar.replacement)
     this.#stopped = verdict === Verdict.STOP
     this.#payloadLeft = this.#stopped ? 0 : this.#grammar.payloadBytes
     this.#dropping = verdict === Verdict.DROP && this.#payloadLeft > 0
+    if (verdict === Verdict.KEEP) return end
+    if (verdict === Verdict.SWAP && start === 0 && end > 0 && this.#swapInPlace(end)) return this.#grammar.replacement.length
+    this.#emitKept(start)
+    this.#kept = end
+    if (verdict === Verdict.SWAP) this.#emit(this.#grammar.replacement)
     return end
+  }
+
+  /** Lets a longer head take the place of the chunk's first `length` bytes, reaching into the headroom. */
+  #swapInPlace(length: number): boolean {
+    const { replacement } = this.#grammar
+    const more = replacement.length - length
+    if (more < 0 || more > this.#headroom) return false
+    const { buffer, byteOffset } = this.#chunk
+    this.#chunk = Buffer.from(buffer, byteOffset - more, this.#chunk.length + more)
+    replacement.copy(this.#chunk)
+    return true
   }
 
   #emitKept(end: number): void {

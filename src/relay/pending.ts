@@ -10,6 +10,7 @@ const INITIAL_SLOTS = 16
 export class Pending {
   #count = 0
   #readBytes = 0
+  #lastReadBytes = 0
   #free: number[] = []
   #live = new Uint8Array(INITIAL_SLOTS)
   #type = new Uint8Array(INITIAL_SLOTS)
@@ -36,6 +37,11 @@ export class Pending {
     return this.#readBytes
   }
 
+  /** Length of the READ that was added last; 0 before the first. A guess at what the next reply is. */
+  get lastReadBytes(): number {
+    return this.#count === 0 ? 0 : this.#lastReadBytes
+  }
+
   /**
    * Remembers the request whose cookie, offset and length stand at `cookieAt`, `offsetAt` of `head`, and writes our own
    * cookie in place of the client's. `expectedBytes` is what a READ waits for, 0 for all others.
@@ -45,6 +51,7 @@ export class Pending {
     const slot = this.#free.pop() ?? 0
     this.#count++
     this.#readBytes += expectedBytes
+    if (expectedBytes > 0) this.#lastReadBytes = expectedBytes
     this.#live[slot] = 1
     this.#failed[slot] = 0
     this.#type[slot] = type

@@ -7,10 +7,10 @@
 import { Cmd, type Err } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { encodeRequest, RequestField } from '../protocol/request.ts'
-import { encodeSimpleReply } from '../protocol/simple-reply.ts'
+import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.ts'
 import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
-import { Framer } from './framer.ts'
+import { Framer, MAX_HEAD_BYTES } from './framer.ts'
 import { Pending } from './pending.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { type Counters, RequestGrammar } from './requests.ts'
@@ -18,8 +18,17 @@ import { type Counters, RequestGrammar } from './requests.ts'
 /** Unsent bytes towards one side above which the other is not read. */
 const BACKLOG_BYTES = 2 * 1024 * 1024
 
+/** Chunks of replies that may be on their way to the client at once. */
+const CHUNKS_ON_THE_WAY = 2
+
 /** Requests out above which the client is not read, and below which it is again. */
 const MANY_REQUESTS = { stop: 1024, go: 512 } as const
+
+/** READs of this length and above are read from the upstream one by one where replies are lifted. */
+const LARGE_REPLY_BYTES = 32 * 1024
+
+/** Longest request that goes out without waiting for what else the tick brings. */
+const LONE_REQUEST_BYTES = 8 * 1024
 
 /** How long both sides have to close after the last reply. */
 const LINGER_MS = 5000
@@ -68,6 +77,7 @@ export class Relay {
   readonly #requests: Framer
   readonly #replies: Framer
   readonly #structured: ReplyKinds
+  readonly #lifts: boolean
   readonly #early: Buffer
   #end: RelayEnd | undefined
   #resolve: (end: RelayEnd) => void = () => {}
@@ -77,17 +87,18 @@ export class Relay {
   #held = 0
   #leaving = false
   #corked = false
-  #last: Buffer | undefined
+  #pieces: Buffer[] = []
   #chunks: Buffer[] = []
 
   constructor(options: RelayOptions) {
     this.#client = options.client
     this.#upstream = options.upstream
     this.#structured = options.structured
+    this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
     const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
     this.#requests = new Framer(requests, this.#toUpstream)
-    this.#replies = new Framer(new ReplyGrammar(options.structured, this.#pending), this.#toClient)
+    this.#replies = new Framer(new ReplyGrammar(options.structured, this.#pending), this.#toClient, options.upstream.headroomBytes)
   }
 
   /** Requests that the upstream has not answered. */
@@ -103,7 +114,7 @@ export class Relay {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
-      this.#upstream.start(this.#upstreamSink, () => this.#pending.readBytes + this.#replies.payloadLeft)
+      this.#upstream.start(this.#upstreamSink, this.#expectedBytes)
       this.#client.start(this.#clientSink)
       if (this.#early.length > 0) this.#clientSink.data(this.#early)
     })
@@ -139,7 +150,7 @@ export class Relay {
       this.#closed()
     },
     drained: () => {
-      this.#upstream.resume()
+      if (this.#mayReadReplies) this.#upstream.resume()
       this.#release(Hold.CLIENT_BACKLOG)
     },
   }
@@ -158,48 +169,66 @@ export class Relay {
   }
 
   #relayReplies(chunk: Buffer): void {
-    this.#client.cork()
     try {
       this.#replies.feed(chunk)
     } catch (error) {
-      this.#writeLast()
-      this.#client.uncork()
+      this.#writePieces()
       this.#upstream.release(chunk)
       this.#violated('upstream', error)
       return
     }
-    if (this.#last === undefined) this.#upstream.release(chunk)
-    else {
-      // The chunk's memory is used again only when the last piece of it has left.
-      this.#chunks.push(chunk)
-      this.#client.write(this.#last, this.#chunkSent)
-      this.#last = undefined
-    }
-    this.#client.uncork()
-    if (this.#client.unsentBytes > BACKLOG_BYTES) this.#upstream.pause()
+    this.#writePieces(chunk)
+    if (!this.#mayReadReplies) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
+  }
+
+  /**
+   * Writes what passes of the upstream's `chunk`, whose memory is used again only when the last piece of it has left.
+   * Several pieces are joined: TLS would do so anyway, and the chunk is free at once.
+   */
+  #writePieces(chunk?: Buffer): void {
+    const pieces = this.#pieces
+    const [first] = pieces
+    if (first === undefined) {
+      if (chunk !== undefined) this.#upstream.release(chunk)
+      return
+    }
+    this.#pieces = []
+    if (pieces.length === 1 && chunk !== undefined) {
+      this.#chunks.push(chunk)
+      this.#client.write(first, this.#chunkSent)
+      return
+    }
+    this.#client.write(pieces.length === 1 ? first : Buffer.concat(pieces))
+    if (chunk !== undefined) this.#upstream.release(chunk)
   }
 
   readonly #chunkSent = (): void => {
     const chunk = this.#chunks.shift()
     if (chunk !== undefined) this.#upstream.release(chunk)
+    if (this.#mayReadReplies) this.#upstream.resume()
   }
 
-  /** Holds each piece back until the next one, so that the last piece of a chunk can carry the callback. */
+  /**
+   * Two chunks at most on their way to the client: while one leaves the other waits. Node would join more than one that
+   * waits, which for TLS means to copy them.
+   */
+  get #mayReadReplies(): boolean {
+    return this.#chunks.length < CHUNKS_ON_THE_WAY && this.#client.unsentBytes <= BACKLOG_BYTES
+  }
+
   readonly #toClient = (bytes: Buffer): void => {
-    this.#writeLast()
-    this.#last = bytes
+    this.#pieces.push(bytes)
   }
 
-  #writeLast(): void {
-    if (this.#last !== undefined) this.#client.write(this.#last)
-    this.#last = undefined
-  }
-
-  /** Gathers all that one tick brings into one write: TLS hands over at most 16 KiB at a time. */
+  /**
+   * Gathers all that one tick brings into one write: TLS hands over at most 16 KiB at a time. A lone request goes at
+   * once, for nothing else is on its way.
+   */
   readonly #toUpstream = (bytes: Buffer): void => {
-    if (!this.#corked) {
+    const isLone = this.#pending.count <= 1 && bytes.length < LONE_REQUEST_BYTES
+    if (!this.#corked && !isLone) {
       this.#corked = true
       this.#upstream.cork()
       setImmediate(this.#uncork)
@@ -217,8 +246,20 @@ export class Relay {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
     const chunk = this.#structured.client && type === Cmd.READ
     this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
-    this.#writeLast()
+    this.#writePieces()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)
+  }
+
+  /**
+   * How much the upstream is about to send. Where replies are lifted, no more than the reply that comes next, if it is
+   * large: it then stands at the start of its chunk, where its longer head fits in without moving a payload.
+   */
+  readonly #expectedBytes = (): number => {
+    const left = this.#replies.payloadLeft
+    const { readBytes, lastReadBytes, count } = this.#pending
+    if (this.#lifts && left > 0) return left
+    if (this.#lifts && lastReadBytes >= LARGE_REPLY_BYTES) return SIMPLE_REPLY_SIZE + lastReadBytes
+    return left + readBytes + count * MAX_HEAD_BYTES
   }
 
   #hold(reason: number): void {

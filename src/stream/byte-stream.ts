@@ -7,9 +7,13 @@ export interface ByteStream {
   /** Bytes written that have not left this process yet. */
   readonly unsentBytes: number
 
+  /** Bytes of memory in front of each delivered chunk that the receiver may write to as well. */
+  readonly headroomBytes: number
+
   /**
    * Delivers all that arrives to `sink` from now on, instead of to the sink before it. `expectedBytes` tells, when it is
-   * asked between two reads, how much is still to come: the stream may choose its read buffer by it.
+   * asked between two reads, how much is still to come: the stream may choose its read buffer by it, and reads no more
+   * than that at once when it is much.
    */
   start(sink: ByteSink, expectedBytes?: () => number): void
 

@@ -3,6 +3,8 @@ import type { ByteSink, ByteStream } from './byte-stream.ts'
 
 /** A ByteStream over any Node Duplex: accepted sockets, TLS sockets, the file upstream. */
 export class DuplexStream implements ByteStream {
+  /** The memory in front of a chunk may be another stream's. */
+  readonly headroomBytes = 0
   readonly #duplex: Duplex
   #sink: ByteSink | undefined
   #error: Error | undefined

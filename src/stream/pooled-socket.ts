@@ -5,13 +5,14 @@
  */
 import { once } from 'node:events'
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
-import { giveBuffer, takeBuffer } from './buffer-pool.ts'
+import { giveBuffer, HEADROOM_BYTES, takeBuffer } from './buffer-pool.ts'
 import type { ByteSink, ByteStream } from './byte-stream.ts'
 
 /** Where to connect: a TCP address or the path of a Unix socket. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string }
 
 export class PooledSocket implements ByteStream {
+  readonly headroomBytes = HEADROOM_BYTES
   readonly #socket: Socket
   #sink: ByteSink | undefined
   #error: Error | undefined
@@ -54,11 +55,13 @@ export class PooledSocket implements ByteStream {
   }
 
   pause(): void {
+    if (this.#paused) return
     this.#paused = true
     this.#socket.pause()
   }
 
   resume(): void {
+    if (!this.#paused) return
     this.#paused = false
     this.#socket.resume()
   }

@@ -1,0 +1,69 @@
+// Processes, certificates and numbers for the benchmarks.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { openSync, readFileSync } from 'node:fs'
+import { connect } from 'node:net'
+import { setTimeout as delay } from 'node:timers/promises'
+
+const children = []
+const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
+
+/** Runs a command to its end; throws with its standard error when it fails. */
+export async function run(argv) {
+  const child = spawn(argv[0], argv.slice(1), { env, stdio: ['ignore', 'pipe', 'pipe'] })
+  let [stdout, stderr] = ['', '']
+  child.stdout.on('data', chunk => (stdout += chunk))
+  child.stderr.on('data', chunk => (stderr += chunk))
+  const [code] = await once(child, 'close', { signal: AbortSignal.timeout(120_000) })
+  if (code !== 0) throw new Error(`${argv.join(' ')}: exit ${code}\n${stderr}`)
+  return { stdout, stderr }
+}
+
+/** Starts a server that stays; its output goes to a file. */
+export function start(argv, logFile) {
+  const out = openSync(logFile, 'a')
+  const child = spawn(argv[0], argv.slice(1), { env, stdio: ['ignore', out, out] })
+  children.push(child)
+  return child
+}
+
+/** Stops all that was started, by pid. */
+export async function stopAll() {
+  for (const file of stopAll.pidFiles) process.kill(Number(readFileSync(file, 'latin1')), 'SIGTERM')
+  for (const child of children) child.kill('SIGKILL')
+}
+stopAll.pidFiles = []
+
+export async function canConnect(port) {
+  const socket = connect(port, '127.0.0.1')
+  try {
+    await once(socket, 'connect')
+    return true
+  } catch {
+    return false
+  } finally {
+    socket.destroy()
+  }
+}
+
+/** Asks until the answer is yes, at most ten seconds. */
+export async function waitFor(fact) {
+  for (const end = performance.now() + 10_000; performance.now() < end; await delay(20)) if (await fact()) return
+  throw new Error('not ready within 10 s')
+}
+
+/** ECDSA P-256 certificates for all peers, made by `nbdgate certs`. */
+export async function makePki(dir) {
+  const certs = `${dir}/certs`
+  const nbdgate = (...argv) => run([process.execPath, 'dist/main.js', 'certs', ...argv, '--dir', certs])
+  await nbdgate('init')
+  await nbdgate('server', 'localhost', '127.0.0.1')
+  await nbdgate('client', 'alice')
+  return certs
+}
+
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
+}
