@@ -4,7 +4,6 @@ import { defineConfig } from 'vitest/config'
 // built program and the real servers and clients its users have.
 export default defineConfig({
   test: {
-    reporters: process.env.CI ? ['default'] : ['default'],
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 10_000 } },
       {
