@@ -53,6 +53,8 @@ class Haggling<Export extends Opened> {
   #zeroes = true
   #agreed: Agreed = { structuredReplies: false }
   #optionsLeft = MAX_OPTIONS
+  /** Exports that the longest LIST has shown. */
+  #listed = 0
 
   constructor(wire: Wire, host: Host<Export>) {
     this.#wire = wire
@@ -139,7 +141,8 @@ class Haggling<Export extends Opened> {
   async #list(data: Buffer): Promise<undefined> {
     if (data.length > 0) return this.#refuse(Opt.LIST, Rep.ERR_INVALID, 'LIST carries no data')
     const entries = await this.#host.list()
-    this.#optionsLeft += entries.length
+    this.#optionsLeft += Math.max(0, entries.length - this.#listed)
+    this.#listed = Math.max(this.#listed, entries.length)
     for (const { name, description } of entries) {
       await this.#reply(Opt.LIST, Rep.SERVER, encodeServerEntry(name, description))
     }

@@ -4,7 +4,7 @@
  * whole. Knows nothing of requests and replies.
  */
 
-/** Longest head of any message, extended headers included, in bytes. */
+/** Longest head of an ordinary message, extended headers included, in bytes; error chunks may have longer ones. */
 export const MAX_HEAD_BYTES = 32
 
 /** What becomes of a message after its head was judged. */
@@ -40,7 +40,7 @@ export interface Grammar {
 export class Framer {
   readonly #grammar: Grammar
   readonly #emit: (bytes: Buffer) => void
-  readonly #head = Buffer.alloc(MAX_HEAD_BYTES)
+  #head = Buffer.alloc(MAX_HEAD_BYTES)
   #headLength = 0
   #payloadLeft = 0
   #dropping = false
@@ -115,6 +115,7 @@ export class Framer {
     const available = this.#chunk.length - at
     const size = this.#grammar.headBytes(this.#chunk, at, available)
     if (size <= available) return this.#apply(this.#grammar.judge(this.#chunk, at), at, at + size)
+    this.#makeRoom(size)
     this.#chunk.copy(this.#head, 0, at)
     this.#headLength = available
     this.#emitKept(at)
@@ -133,11 +134,16 @@ export class Framer {
       this.#kept = next
       if (this.#headLength < size) return next
       size = this.#grammar.headBytes(this.#head, 0, this.#headLength)
+      this.#makeRoom(size)
     }
     this.#headLength = 0
     const verdict = this.#grammar.judge(this.#head, 0)
     if (verdict === Verdict.KEEP) this.#emit(Buffer.from(this.#head.subarray(0, size)))
     return this.#apply(verdict, next, next)
+  }
+
+  #makeRoom(size: number): void {
+    if (size > this.#head.length) this.#head = Buffer.concat([this.#head, Buffer.alloc(size)])
   }
 
   /** Carries out a verdict on the head that stands from `start` to `end` of the chunk (nowhere: both the same). */
@@ -146,7 +152,8 @@ export class Framer {
     this.#payloadLeft = this.#stopped ? 0 : this.#grammar.payloadBytes
     this.#dropping = verdict === Verdict.DROP && this.#payloadLeft > 0
     if (verdict === Verdict.KEEP) return end
-    if (verdict === Verdict.SWAP && start === 0 && end > 0 && this.#swapInPlace(end)) return this.#grammar.replacement.length
+    if (verdict === Verdict.SWAP && start === 0 && end > 0 && this.#swapInPlace(end))
+      return this.#grammar.replacement.length
     this.#emitKept(start)
     this.#kept = end
     if (verdict === Verdict.SWAP) this.#emit(this.#grammar.replacement)

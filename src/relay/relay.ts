@@ -98,7 +98,11 @@ export class Relay {
     this.#early = options.early
     const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
     this.#requests = new Framer(requests, this.#toUpstream)
-    this.#replies = new Framer(new ReplyGrammar(options.structured, this.#pending), this.#toClient, options.upstream.headroomBytes)
+    this.#replies = new Framer(
+      new ReplyGrammar(options.structured, this.#pending),
+      this.#toClient,
+      options.upstream.headroomBytes,
+    )
   }
 
   /** Requests that the upstream has not answered. */
@@ -172,8 +176,7 @@ export class Relay {
     try {
       this.#replies.feed(chunk)
     } catch (error) {
-      this.#writePieces()
-      this.#upstream.release(chunk)
+      this.#writePieces(chunk)
       this.#violated('upstream', error)
       return
     }

@@ -98,21 +98,27 @@ export class ReplyGrammar implements Grammar {
       case ReplyType.OFFSET_HOLE:
         this.#deliver(slot, bytes.readUInt32BE(at + ChunkField.PAYLOAD + 8), bytes, at)
         break
-      case ReplyType.ERROR:
-      case ReplyType.ERROR_OFFSET: {
-        const tail = type === ReplyType.ERROR ? 0 : 8
-        const messageBytes = bytes.readUInt16BE(at + ChunkField.PAYLOAD + 4)
-        if (ERROR_PAYLOAD + messageBytes + tail !== length || bytes.readUInt32BE(at + ChunkField.PAYLOAD) === 0) {
-          throw new ProtocolError('BAD_REPLY', 'an error chunk that does not add up')
-        }
-        this.#pending.markFailed(slot)
-        break
-      }
       default:
         // proto.md, "Structured reply types": an unknown error type fails the request, any other ends the connection.
         if ((type & REPLY_TYPE_IS_ERROR) === 0) throw new ProtocolError('BAD_REPLY', `chunk type ${type}`)
-        this.#pending.markFailed(slot)
+        this.#checkError(slot, type, length, bytes, at + ChunkField.PAYLOAD)
     }
+  }
+
+  /** Checks that an error chunk adds up, and that the offset it names lies in its request. */
+  #checkError(slot: number, type: number, length: number, bytes: Buffer, payload: number): void {
+    const end = ERROR_PAYLOAD + bytes.readUInt16BE(payload + 4)
+    const tail = type === ReplyType.ERROR ? 0 : type === ReplyType.ERROR_OFFSET ? 8 : length - end
+    if (tail < 0 || end + tail !== length || bytes.readUInt32BE(payload) === 0) {
+      throw new ProtocolError('BAD_REPLY', 'an error chunk that does not add up')
+    }
+    if (type === ReplyType.ERROR_OFFSET) {
+      const from = this.#pending.distanceTo(slot, bytes, payload + end)
+      if (from < 0 || from >= this.#pending.lengthOf(slot)) {
+        throw new ProtocolError('BAD_REPLY', 'an error outside its request')
+      }
+    }
+    this.#pending.markFailed(slot)
   }
 
   /** Checks that a data or hole chunk lies inside its READ, and counts what it brings. */
@@ -128,7 +134,7 @@ export class ReplyGrammar implements Grammar {
   }
 }
 
-/** How many payload bytes belong to the head of a chunk of this type. @throws ProtocolError BAD_LENGTH */
+/** How many payload bytes belong to the head of a chunk of this type: all of an error's, none of data. @throws ProtocolError BAD_LENGTH */
 function fixedPayload(type: number, length: number): number {
   const isError = (type & REPLY_TYPE_IS_ERROR) !== 0
   const known =
@@ -142,7 +148,7 @@ function fixedPayload(type: number, length: number): number {
   if (!known) throw new ProtocolError('BAD_LENGTH', `chunk type ${type} of ${length} bytes`)
   if (type === ReplyType.OFFSET_DATA) return 8
   if (type === ReplyType.OFFSET_HOLE) return HOLE_PAYLOAD
-  return isError ? ERROR_PAYLOAD : 0
+  return isError ? length : 0
 }
 
 /** Head of the one OFFSET_DATA chunk that answers a READ whose upstream answered with a simple reply. */

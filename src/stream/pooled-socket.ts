@@ -29,10 +29,12 @@ export class PooledSocket implements ByteStream {
       onread: { buffer: () => takeBuffer(this.#expectedBytes()), callback: this.#onRead },
     }
     this.#socket = connect(options)
+    // Nothing is read, so nothing lost, before there is somebody to take it.
+    this.#socket.pause()
     this.#socket.on('error', error => {
       this.#error ??= error
     })
-    this.#socket.on('end', () => this.#sink?.ended())
+    this.#socket.on('end', this.#onEnd)
     this.#socket.on('drain', () => this.#sink?.drained())
     this.#socket.on('close', this.#onClose)
   }
@@ -51,6 +53,7 @@ export class PooledSocket implements ByteStream {
     this.#expectedBytes = expectedBytes
     this.#paused = false
     if (this.#socket.destroyed) queueMicrotask(this.#onClose)
+    else if (this.#socket.readableEnded) queueMicrotask(this.#onEnd)
     else this.#socket.resume()
   }
 
@@ -97,6 +100,8 @@ export class PooledSocket implements ByteStream {
     else this.#sink.data(chunk)
     return !this.#paused
   }
+
+  readonly #onEnd = (): void => this.#sink?.ended()
 
   readonly #onClose = (): void => {
     const sink = this.#sink

@@ -121,6 +121,9 @@ export class Wire implements ByteSink {
   /** Waits until something happens on the stream, at most for what is left of the budget. */
   async #event(): Promise<void> {
     const before = performance.now()
+    // A timer of 0 ms is one of 1 ms, and a peer could come ahead of each of them for ever.
+    if (this.#budgetMs <= 0) this.#failure ??= new StreamError('TIMEOUT', 'the peer took too long')
+    if (this.#failure !== undefined) return
     await new Promise<void>(resolve => {
       const timer = setTimeout(() => {
         this.#failure ??= new StreamError('TIMEOUT', 'the peer took too long')
