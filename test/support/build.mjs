@@ -18,6 +18,8 @@ await build({
   sourcemap: true,
   logLevel: 'warning',
   // CommonJS packages in an ES module bundle call require() for Node's own modules.
-  banner: { js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);",
+  },
 })
 chmodSync(`${root}dist/main.js`, 0o755)
