@@ -52,16 +52,28 @@ export class FakeStream implements ByteStream {
   ended = false
   destroyed = false
   expectedBytes: () => number = () => 0
+  readonly headroomBytes: number
   #sink: ByteSink | undefined
   #arrived: Buffer[] = []
   #peerEnded = false
   #toldEnd = false
   #closed = false
   #unsent: Write[] = []
+  #unsentBytes = 0
   readonly #copies: Buffer[] = []
 
+  /** `headroomBytes` must really stand in front of each chunk that is delivered: see inRoom(). */
+  constructor(headroomBytes = 0) {
+    this.headroomBytes = headroomBytes
+  }
+
   get unsentBytes(): number {
-    return this.#unsent.reduce((sum, { bytes }) => sum + bytes.length, 0)
+    return this.#unsentBytes
+  }
+
+  /** Pieces that were written and have not left. */
+  get unsent(): readonly Uint8Array[] {
+    return this.#unsent.map(({ bytes }) => bytes)
   }
 
   /** All that was written, as it was when it was written. */
@@ -125,8 +137,10 @@ export class FakeStream implements ByteStream {
     this.writes.push(bytes)
     const copy = Buffer.from(bytes)
     this.#copies.push(copy)
-    if (this.held) this.#unsent.push({ bytes, copy, sent })
-    else if (sent !== undefined) queueMicrotask(sent)
+    if (this.held) {
+      this.#unsent.push({ bytes, copy, sent })
+      this.#unsentBytes += bytes.length
+    } else if (sent !== undefined) queueMicrotask(sent)
   }
 
   cork(): void {
@@ -171,6 +185,7 @@ export class FakeStream implements ByteStream {
     const leaving = this.#unsent.slice(0, count)
     this.#unsent = this.#unsent.slice(count)
     for (const write of leaving) {
+      this.#unsentBytes -= write.bytes.length
       check(write)
       write.sent?.()
     }
@@ -210,6 +225,13 @@ export async function settled(): Promise<void> {
 /** Resolves after the current turn of the event loop, when setImmediate has run what was queued before. */
 export function nextTurn(): Promise<void> {
   return new Promise(resolve => setImmediate(resolve))
+}
+
+/** A copy of `bytes` with `headroomBytes` of memory of its own in front, filled with 0xee. */
+export function inRoom(bytes: Uint8Array, headroomBytes: number): Buffer {
+  const memory = new Uint8Array(headroomBytes + bytes.length).fill(0xee)
+  memory.set(bytes, headroomBytes)
+  return Buffer.from(memory.buffer, headroomBytes)
 }
 
 /** Whether two views look at the same memory, at least in part; small Buffers share their ArrayBuffer, so that is not it. */

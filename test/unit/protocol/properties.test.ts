@@ -37,7 +37,9 @@ const afterMagic = (magic: string, rest: number): fc.Arbitrary<Buffer> =>
         : Buffer.from(bytes),
     )
 
-const name = fc.string({ unit: 'grapheme', maxLength: 100 }).filter(text => !text.includes('\0') && text.isWellFormed())
+const name = fc
+  .string({ unit: 'grapheme', maxLength: 100 })
+  .filter(text => !text.includes('\0') && Buffer.from(text).toString() === text)
 
 describe('any bytes', () => {
   it('as a fixed head end in a value or a ProtocolError', () => {

@@ -11,8 +11,10 @@ export interface RelaySession {
 }
 
 /** Starts relaying an export of 1 MiB with everything allowed, simple replies on both sides. */
-export function relaying(options: Partial<RelayOptions> = {}): RelaySession {
-  const [client, upstream] = [new FakeStream(), new FakeStream()]
+export function relaying(
+  options: Partial<Omit<RelayOptions, 'client' | 'upstream'>> & { readonly headroomBytes?: number } = {},
+): RelaySession {
+  const [client, upstream] = [new FakeStream(), new FakeStream(options.headroomBytes)]
   const relay = new Relay({
     client,
     upstream,
