@@ -28,14 +28,17 @@ export function openLog(options: { readonly level: LevelWithSilent; readonly fil
 
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return String(error)
-  const code = 'code' in error ? error.code : undefined
   const known = error.name !== 'Error' && error.name !== 'TypeError' && error.name !== 'RangeError'
+  // Our own errors say what is wrong, and so do their causes; only a bug needs its stack.
+  return { ...factsOf(error), ...(known ? {} : { stack: error.stack }) }
+}
+
+function factsOf(error: Error): Record<string, unknown> {
+  const code = 'code' in error ? error.code : undefined
   return {
     name: error.name,
     ...(code === undefined ? {} : { code }),
     message: error.message,
-    ...(error.cause instanceof Error ? { cause: describeError(error.cause) } : {}),
-    // Our own errors say what is wrong; only a bug needs its stack.
-    ...(known ? {} : { stack: error.stack }),
+    ...(error.cause instanceof Error ? { cause: factsOf(error.cause) } : {}),
   }
 }

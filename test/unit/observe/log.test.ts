@@ -81,6 +81,16 @@ describe('an error in the log', () => {
     ])
   })
 
+  it('has no stack of a cause either: a refused connection is no bug', () => {
+    const cause = Object.assign(new Error('connect ECONNREFUSED 192.0.2.7:10809'), { code: 'ECONNREFUSED' })
+    openLog({ level: 'info', file }).error(
+      { err: new UpstreamError('DIAL', 'no connection', { cause }) },
+      'upstream failed',
+    )
+    expect(lines()).toMatchObject([{ err: { code: 'DIAL', cause: { code: 'ECONNREFUSED', message: cause.message } } }])
+    expect(text()).not.toContain('"stack"')
+  })
+
   it('has its stack when it is a bug', () => {
     openLog({ level: 'info', file }).error({ err: new TypeError('undefined is not a function') }, 'bug')
     expect(lines()).toMatchObject([{ err: { name: 'TypeError', stack: expect.stringContaining('log.test.ts') } }])
