@@ -8,7 +8,7 @@ import { openTcpDoor } from '../doors/tcp.ts'
 import { offerTls } from '../doors/tls.ts'
 import { openUnixDoor } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
-import { loadServerMaterial } from '../pki/material.ts'
+import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 import { createControl } from './control.ts'
 import { Limits } from './limits.ts'
 import { type Session, startSession } from './session.ts'
@@ -29,6 +29,7 @@ export interface Gateway {
  * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened
  */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
+  checkUpstreamMaterial(config, log)
   const control = createControl(config)
   const limits = new Limits(config.limits)
   const sessions = new Set<Session>()
@@ -72,6 +73,14 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await stop()
   }
   return { doors, drain, stop }
+}
+
+/** Loaded again at each dial; here so that what can not work is said before a door opens. */
+function checkUpstreamMaterial(config: Config, log: Log): void {
+  for (const { upstream } of config.exports) {
+    if (upstream.kind === 'file' || !upstream.tls) continue
+    for (const warning of loadClientMaterial(upstream).warnings) log.warn({ warning }, 'key material')
+  }
 }
 
 async function openDoors(

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { connect as connectSocket, isIP } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import type { UpstreamConfig } from '../config/config.ts'
+import { MaterialError } from '../pki/errors.ts'
 import { type ClientMaterial, loadClientMaterial } from '../pki/material.ts'
 import type { BlockSize } from '../protocol/info.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
@@ -32,7 +33,8 @@ export type Link =
 
 /**
  * Connects to an upstream.
- * @throws UpstreamError DIAL when it can not be reached before `signal` says stop, REFUSED when a file is no file
+ * @throws UpstreamError DIAL when it can not be reached before `signal` says stop or its key material can not be used,
+ * REFUSED when a file is no file
  */
 export async function connectUpstream(
   config: UpstreamConfig,
@@ -61,11 +63,17 @@ export async function connectUpstream(
 
 function loadMaterial(config: Exclude<UpstreamConfig, { kind: 'file' }>): ClientMaterial {
   const { ca, cert, key } = config
-  return loadClientMaterial({
-    ...(ca === undefined ? {} : { ca }),
-    ...(cert === undefined ? {} : { cert }),
-    ...(key === undefined ? {} : { key }),
-  })
+  try {
+    return loadClientMaterial({
+      ...(ca === undefined ? {} : { ca }),
+      ...(cert === undefined ? {} : { cert }),
+      ...(key === undefined ? {} : { key }),
+    })
+  } catch (error) {
+    // It was fine when the gateway started: a file has been taken away, or a certificate has expired since.
+    if (error instanceof MaterialError) throw new UpstreamError('DIAL', error.message, { cause: error })
+    throw error
+  }
 }
 
 async function reach(connected: Promise<unknown>, giveUp: () => void): Promise<void> {

@@ -113,6 +113,19 @@ describe('a configuration', () => {
     }
   })
 
+  it('that names an authority for an upstream which is not there ends check and serve with 2 and its path', async () => {
+    const upstream = '{ uri: "nbds://localhost/disk", ca: gone.pem }'
+    const file = configure(`version: 1\ndoors: [{ unix: nbd.sock }]\nexports: [{ name: a, upstream: ${upstream} }]\n`)
+    for (const args of [
+      ['check', file],
+      ['serve', '--config', file],
+    ]) {
+      const { code, stderr } = await nbdgate(...args)
+      expect(code).toBe(2)
+      expect(stderr).toContain(`${join(dir, 'gone.pem')}: there is no such file`)
+    }
+  })
+
   it('whose door can not be opened ends serve with 1: the file is right, the host is not', async () => {
     const file = configure('version: 1\ndoors: [{ unix: nbdgate.yaml }]\nexports: []\n')
     const { code, stderr } = await nbdgate('serve', '--config', file)

@@ -1,0 +1,21 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, it } from 'vitest'
+import { openExport } from '../../../src/gateway/open-export.ts'
+
+it('takes key material that has vanished since the start for trouble of the upstream, not for a bug', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'nbdgate-open-'))
+  try {
+    const ca = join(dir, 'gone.pem')
+    const upstream = { kind: 'tcp', host: '127.0.0.1', port: 1, export: '', tls: true, ca } as const
+    const opening = { name: 'a', description: undefined, upstream, rights: 'read', rule: 'x:1' } as const
+    await expect(openExport({ ...opening, structuredReplies: false })).rejects.toMatchObject({
+      name: 'UpstreamError',
+      code: 'DIAL',
+      message: `${ca}: there is no such file`,
+    })
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+})
