@@ -7,9 +7,9 @@ import { Rep } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
+import type { SessionContext } from './context.ts'
 import type { Asker } from './control.ts'
 import { type OpenExport, openExport } from './open-export.ts'
-import type { SessionContext } from './session.ts'
 
 export class SessionHost implements Host<OpenExport> {
   readonly #visitor: Visitor

@@ -5,28 +5,15 @@
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
-import type { Log } from '../observe/log.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
 import { Relay, type RelayEnd } from '../relay/relay.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
-import type { Control } from './control.ts'
+import type { SessionContext } from './context.ts'
 import type { OpenExport } from './open-export.ts'
 import { SessionHost } from './session-host.ts'
-
-/** What a session needs of the gateway. */
-export interface SessionContext {
-  /** Names the connection in logs. */
-  readonly conn: number
-  readonly control: Control
-  readonly log: Log
-  readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
-  isDraining(): boolean
-  /** The stream that now carries the connection: TLS has taken over. */
-  secured(stream: ByteStream): void
-}
 
 /** A connection that is being served. */
 export interface Session {

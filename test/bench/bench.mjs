@@ -10,7 +10,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { idleMemory } from './idle-memory.mjs'
-import { makePki, run, start, stopAll, waitFor, canConnect, median } from './tools.mjs'
+import { canConnect, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -67,7 +67,11 @@ async function main() {
     results[name] = Object.fromEntries(
       Object.entries(samples).map(([peer, list]) => [
         peer,
-        { value: median(list.map(each => each.value)), cpu: median(list.map(each => each.cpu)), samples: list.map(each => each.value) },
+        {
+          value: median(list.map(each => each.value)),
+          cpu: median(list.map(each => each.cpu)),
+          samples: list.map(each => each.value),
+        },
       ]),
     )
     report(name, results[name])
@@ -103,14 +107,56 @@ exports:
 limits: { sessions: 2000, sessions-per-address: 2000 }
 `,
   )
-  const gateway = start([NODE, ...(option('--node-args', '') || '').split(' ').filter(Boolean), 'dist/main.js', 'serve', '--config', join(dir, 'nbdgate.yaml')], join(dir, 'gateway.log'))
+  const gateway = start(
+    [
+      NODE,
+      ...(option('--node-args', '') || '').split(' ').filter(Boolean),
+      'dist/main.js',
+      'serve',
+      '--config',
+      join(dir, 'nbdgate.yaml'),
+    ],
+    join(dir, 'gateway.log'),
+  )
   // nbdkit and qemu want a folder with the server's files under their own names: the same that `certs` writes.
   const nbdkit = start(
-    ['nbdkit', '-f', '-p', String(nbdkitPort), '-i', '127.0.0.1', '--tls=require', '--tls-verify-peer', `--tls-certificates=${certs}`, '-e', 'disk', 'nbd', `uri=${upstream}`],
+    [
+      'nbdkit',
+      '-f',
+      '-p',
+      String(nbdkitPort),
+      '-i',
+      '127.0.0.1',
+      '--tls=require',
+      '--tls-verify-peer',
+      `--tls-certificates=${certs}`,
+      '-e',
+      'disk',
+      'nbd',
+      `uri=${upstream}`,
+    ],
     join(dir, 'nbdkit.log'),
   )
   const qemu = start(
-    ['qemu-nbd', '-t', '-e', '64', '-b', '127.0.0.1', '-p', String(qemuPort), '-x', 'disk', '-f', 'raw', '--object', `tls-creds-x509,id=tls0,dir=${certs},endpoint=server,verify-peer=on`, '--tls-creds', 'tls0', upstream],
+    [
+      'qemu-nbd',
+      '-t',
+      '-e',
+      '64',
+      '-b',
+      '127.0.0.1',
+      '-p',
+      String(qemuPort),
+      '-x',
+      'disk',
+      '-f',
+      'raw',
+      '--object',
+      `tls-creds-x509,id=tls0,dir=${certs},endpoint=server,verify-peer=on`,
+      '--tls-creds',
+      'tls0',
+      upstream,
+    ],
     join(dir, 'qemu.log'),
   )
   for (const port of [gatewayPort, nbdkitPort, qemuPort]) await waitFor(() => canConnect(port))
@@ -129,7 +175,19 @@ async function timed(argv) {
 
 /** fio's nbd engine: mean latency in µs at depth 1, requests a second else. */
 async function randread(uri, depth) {
-  const job = ['fio', '--name=r', '--ioengine=nbd', `--uri=${uri}`, '--rw=randread', '--bs=4k', `--iodepth=${depth}`, '--time_based', '--runtime=2', '--size=256M', '--output-format=json']
+  const job = [
+    'fio',
+    '--name=r',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    '--rw=randread',
+    '--bs=4k',
+    `--iodepth=${depth}`,
+    '--time_based',
+    '--runtime=2',
+    '--size=256M',
+    '--output-format=json',
+  ]
   const { stdout } = await run(job)
   const read = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs[0].read
   return depth === 1 ? 1e6 / read.iops : read.iops
@@ -144,7 +202,10 @@ function report(name, result) {
   const rate = name.includes('1/s')
   const ours = result.nbdgate.value
   const others = Object.entries(result).filter(([peer]) => peer !== 'nbdgate')
-  const cells = Object.entries(result).map(([peer, { value, cpu }]) => `${peer} ${value.toFixed(rate || name.includes('µs') ? 0 : 3)} (cpu ${cpu.toFixed(2)} s)`)
+  const cells = Object.entries(result).map(
+    ([peer, { value, cpu }]) =>
+      `${peer} ${value.toFixed(rate || name.includes('µs') ? 0 : 3)} (cpu ${cpu.toFixed(2)} s)`,
+  )
   const ratios = others.map(([peer, { value }]) => `${(rate ? ours / value : value / ours).toFixed(2)} × ${peer}`)
   console.log(`${name}: ${cells.join(', ')}  ->  ${ratios.join(', ')}`)
 }

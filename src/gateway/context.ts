@@ -1,0 +1,15 @@
+import type { Log } from '../observe/log.ts'
+import type { ByteStream } from '../stream/byte-stream.ts'
+import type { Control } from './control.ts'
+
+/** What a session needs of the gateway. */
+export interface SessionContext {
+  /** Names the connection in logs. */
+  readonly conn: number
+  readonly control: Control
+  readonly log: Log
+  readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
+  isDraining(): boolean
+  /** The stream that now carries the connection: TLS has taken over. */
+  secured(stream: ByteStream): void
+}
