@@ -74,8 +74,8 @@ export class DuplexStream implements ByteStream {
     this.#duplex.off('data', this.#onData)
     this.#duplex.off('end', this.#onEnd)
     this.#duplex.off('drain', this.#onDrain)
-    this.#duplex.off('close', this.#onClose)
-    // The error listener stays: between here and the TLS layer a reset must not become an uncaught exception.
+    // Two listeners stay: a reset between here and the TLS layer must not become an uncaught exception, and whoever
+    // starts this stream again, to see it end, has to learn of its close.
     return this.#duplex
   }
 
