@@ -42,7 +42,8 @@ interface Write {
 export class FakeStream implements ByteStream {
   /** Pieces in the order of `write`, the very memory. */
   readonly writes: Uint8Array[] = []
-  /** Chunks given back. */
+  /** Chunks that the user was given, and that it gave back. */
+  readonly taken: Buffer[] = []
   readonly released: Buffer[] = []
   /** Calls in order: `write 16`, `cork`, `uncork`, `pause`, `resume`, `end`, `destroy`. */
   readonly calls: string[] = []
@@ -172,8 +173,10 @@ export class FakeStream implements ByteStream {
   #pour(): void {
     while (!this.paused && !this.#closed && this.#sink !== undefined) {
       const chunk = this.#arrived.shift()
-      if (chunk !== undefined) this.#sink.data(chunk)
-      else if (this.#peerEnded && !this.#toldEnd) {
+      if (chunk !== undefined) {
+        this.taken.push(chunk)
+        this.#sink.data(chunk)
+      } else if (this.#peerEnded && !this.#toldEnd) {
         this.#toldEnd = true
         this.#sink.ended()
         if (this.ended) queueMicrotask(() => this.close())
