@@ -6,12 +6,11 @@ import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
-import { loadConfig } from '../config/load.ts'
 import type { Door } from '../doors/door.ts'
 import { startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
-import { whoProblem } from '../policy/who.ts'
 import { startSampleServer } from './demo-server.ts'
+import { loadAll } from './load.ts'
 import { untilSignalled } from './serve.ts'
 
 const DISK_BYTES = 64 * 1024 * 1024
@@ -40,7 +39,7 @@ async function demo(dir: string): Promise<void> {
     const upstream = server === undefined ? `{ file: ${JSON.stringify(disk)} }` : server.uri
     const file = join(dir, 'nbdgate.yaml')
     writeFileSync(file, configuration(upstream))
-    const config = loadConfig(file, { validateWho: whoProblem })
+    const { config } = loadAll(file)
     const log = openLog({ level: 'info' })
     const gateway = await startGateway(config, log)
     process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))

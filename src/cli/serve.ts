@@ -1,8 +1,7 @@
 import { Command } from 'commander'
-import { loadConfig } from '../config/load.ts'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { type Log, openLog } from '../observe/log.ts'
-import { whoProblem } from '../policy/who.ts'
+import { loadAll } from './load.ts'
 
 /** How long sessions have to end by themselves after SIGTERM. */
 const DRAIN_MS = 30_000
@@ -13,7 +12,7 @@ export function serveCommand(): Command {
     .description('run the gateway; SIGTERM drains and exits, a second SIGTERM exits now')
     .requiredOption('-c, --config <file>', 'configuration (YAML)')
     .action(async (options: { config: string }) => {
-      const config = loadConfig(options.config, { validateWho: whoProblem })
+      const { config } = loadAll(options.config)
       const log = openLog(config.log)
       await untilSignalled(await startGateway(config, log), log)
     })

@@ -6,12 +6,20 @@ import { crossCheck } from './cross-checks.ts'
 import { ConfigError, type ConfigProblem } from './errors.ts'
 import { configSchema } from './schema.ts'
 import { type PathProblem, schemaProblems } from './schema-problems.ts'
-import { readYaml } from './yaml-source.ts'
+import { type Path, readYaml } from './yaml-source.ts'
 
 /** What the layers above know better. */
 export interface LoadOptions {
   /** The problem of one `who` text, undefined if it is fine: policy/'s `whoProblem`. */
   readonly validateWho?: (text: string) => string | undefined
+  /** Problems of what the configuration names; asked when all else is fine. */
+  readonly verify?: (config: Config) => readonly FoundProblem[]
+}
+
+/** A problem, and what of the configuration it is about. */
+export interface FoundProblem {
+  readonly path: Path
+  readonly message: string
 }
 
 const REASONS: Readonly<Record<string, string>> = {
@@ -21,7 +29,8 @@ const REASONS: Readonly<Record<string, string>> = {
 }
 
 /**
- * Reads and checks a configuration. Looks at nothing that the file names: keys and upstreams are others' business.
+ * Reads and checks a configuration. Looks at nothing that the file names: keys and upstreams are
+ * others' business, see `verify`.
  * @throws ConfigError with every problem at once, in the order of the file
  */
 export function loadConfig(file: string, options: LoadOptions = {}): Config {
@@ -43,7 +52,10 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   ]
   for (const { path, at, message } of found) problems.push({ file, ...yaml.at(path, at), message })
   if (!checked.success || problems.length > 0) throw new ConfigError(inOrder(problems))
-  return buildConfig(checked.data, file, path => yaml.at(path))
+  const config = buildConfig(checked.data, file, path => yaml.at(path))
+  for (const { path, message } of options.verify?.(config) ?? []) problems.push({ file, ...yaml.at(path), message })
+  if (problems.length > 0) throw new ConfigError(inOrder(problems))
+  return config
 }
 
 function readText(file: string): string {
