@@ -1,0 +1,191 @@
+/**
+ * The ground that hostile peers are let loose on: one gateway for a whole test file, which after each test must still be
+ * the same process, hold no more descriptors and memory than before, and serve others.
+ */
+import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import type { ConnectionOptions } from 'node:tls'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFailed, vi } from 'vitest'
+import { type RunningGateway, startGateway } from '../support/gateway.ts'
+import { makePki, type TestPki } from '../support/pki.ts'
+import { isAlive, openFds, rssKiB } from '../support/procfs.ts'
+import { startNbdkit } from '../support/servers.ts'
+import { makeTempFolder, removeTempFolder } from '../support/temp.ts'
+import { WAIT_BOUND_MS, waitFor } from '../support/wait.ts'
+import { COMMAND, destroyPeers, ERROR, Peer, REFUSAL_BOUND_MS, request } from './hostile-support.ts'
+
+/** How much the gateway's resident memory may grow in the course of a file. */
+const MAX_GROWTH_KIB = 64 * 1024
+
+/** What a test file of hostile peers stands on, from beforeAll on. */
+export interface Ground {
+  readonly dir: string
+  readonly pki: TestPki
+  readonly gateway: RunningGateway
+  /** Port of the n-th door. */
+  port(door: number): number
+  /** Lines of the log that were written in the course of this test. */
+  said(): readonly Readonly<Record<string, unknown>>[]
+  /** Waits for a line of this test that has these facts. */
+  tells(facts: Readonly<Record<string, unknown>>): Promise<void>
+  /** Resident memory beyond what it was at the start, in KiB. */
+  grownKiB(): number
+}
+
+/** How the ground is laid: starts what is behind the gateway, gives its configuration, and says what a good client is. */
+export interface Plan {
+  configure(parts: { readonly dir: string; readonly pki: TestPki }): Promise<string>
+  /** Rejects unless the gateway serves well-behaved clients. */
+  goodClient(ground: Ground): Promise<void>
+  cleanup(): Promise<unknown>
+}
+
+/** Lays the ground for the tests of this file, and holds each of them to what is said at the top. */
+export function layGround(plan: Plan): Ground {
+  let [dir, fds, rss, logged] = ['', 0, 0, 0]
+  let pki: TestPki | undefined
+  let gateway: RunningGateway | undefined
+  const there = <T>(value: T | undefined): T => {
+    if (value === undefined) throw new Error('not before beforeAll')
+    return value
+  }
+  const ground: Ground = {
+    get dir() {
+      return dir
+    },
+    get pki() {
+      return there(pki)
+    },
+    get gateway() {
+      return there(gateway)
+    },
+    port: door => Number(/:(\d+)$/.exec(there(there(gateway).doors[door]).address)?.[1]),
+    said: () => there(gateway).log().slice(logged),
+    tells: async facts => {
+      await vi.waitFor(() => expect(ground.said()).toContainEqual(expect.objectContaining(facts)), REFUSAL_BOUND_MS)
+    },
+    grownKiB: () => rssKiB(there(gateway).pid) - rss,
+  }
+  const settled = () => waitFor('descriptors back at the baseline', () => openFds(ground.gateway.pid) <= fds)
+
+  beforeAll(async () => {
+    dir = await makeTempFolder()
+    pki = await makePki()
+    gateway = await startGateway(dir, 'nbdgate', await plan.configure({ dir, pki }))
+    fds = openFds(gateway.pid)
+    for (let round = 0; round < 5; round++) await plan.goodClient(ground)
+    await settled()
+    rss = rssKiB(gateway.pid)
+    logged = gateway.log().length
+  })
+  beforeEach(() => {
+    const from = logged
+    const lines = () => ground.gateway.log().slice(from)
+    onTestFailed(() =>
+      console.error(
+        lines()
+          .map(line => JSON.stringify(line))
+          .join('\n'),
+      ),
+    )
+  })
+  afterEach(async () => {
+    destroyPeers()
+    expect(isAlive(ground.gateway.pid), 'the gateway is the same process').toBe(true)
+    await plan.goodClient(ground)
+    await settled()
+    expect(ground.said().filter(line => line.msg === 'bug')).toEqual([])
+    expect(ground.grownKiB(), 'growth of resident memory in KiB').toBeLessThanOrEqual(MAX_GROWTH_KIB)
+    logged = ground.gateway.log().length
+  })
+  afterAll(async () => {
+    expect(await gateway?.stop(), 'exit code of the gateway').toBe(0)
+    await plan.cleanup()
+    if (pki !== undefined) await removeTempFolder(pki.dir)
+    await removeTempFolder(dir)
+  })
+  return ground
+}
+
+/** Doors of clientGround(), for Ground.port(). */
+export const DOOR = { FORCED: 0, SELECTIVE: 1, TCP: 2, ONE_ADDRESS: 3 } as const
+
+/** Size of `disk` in bytes: larger than the largest payload, so that a length can be too long and yet inside. */
+export const DISK_BYTES = 256 * 1024 * 1024
+
+/** Sessions that clientGround() lets in, and from one address. */
+export const SESSIONS = { all: 30, perAddress: 20 } as const
+
+/**
+ * The ground of hostile clients: `disk` is nbdkit's memory, `guarded` an upstream that counts who reaches it, `mine` is
+ * for 127.0.0.1 alone, `closed` is denied to everybody.
+ */
+export function clientGround(): Ground & { readonly dialled: () => number } {
+  let dialled = 0
+  const backends: { stop(): Promise<unknown> }[] = []
+  const counting = createServer(socket => {
+    dialled++
+    socket.destroy()
+  })
+  const ground = layGround({
+    configure: async ({ dir, pki }) => {
+      const { socket, process } = await startNbdkit(dir, 'nbdkit', ['memory', String(DISK_BYTES)])
+      backends.push(process)
+      await once(counting.listen(join(dir, 'counting.sock')), 'listening')
+      const tls = { cert: pki.server.cert, key: pki.server.key, 'client-ca': pki.ca.cert }
+      const upstream = `nbd+unix:///?socket=${socket}`
+      const allow = [{ who: 'anyone', rights: 'write' }]
+      return JSON.stringify({
+        version: 1,
+        doors: [
+          { tls: '127.0.0.1:0', mode: 'forced', ...tls },
+          { tls: '127.0.0.1:0', mode: 'selective', ...tls },
+          { tcp: '127.0.0.1:0', from: ['127.0.0.0/8'] },
+          { tcp: '127.0.0.1:0', from: ['127.0.0.1/32'] },
+        ],
+        exports: [
+          { name: 'disk', upstream, allow },
+          { name: 'read-only', upstream, allow: [{ who: 'anyone', rights: 'read' }] },
+          { name: 'guarded', upstream: `nbd+unix:///?socket=${dir}/counting.sock`, allow },
+          { name: 'mine', upstream, allow: [{ who: 'address:127.0.0.1/32', rights: 'read' }] },
+          { name: 'closed', upstream, allow, deny: ['anyone'] },
+        ],
+        limits: { negotiation: '1s', sessions: SESSIONS.all, 'sessions-per-address': SESSIONS.perAddress },
+      })
+    },
+    goodClient: async ({ port, pki }) => {
+      for (const door of [DOOR.TCP, DOOR.FORCED]) {
+        const peer = await Peer.greeted(port(door))
+        if (door === DOOR.FORCED) await peer.startTls(credentials(pki))
+        await peer.enter('disk')
+        await writesAndReads(peer)
+        peer.destroy()
+      }
+    },
+    cleanup: async () => {
+      counting.close()
+      for (const backend of backends) await backend.stop()
+    },
+  })
+  return Object.assign(ground, { dialled: () => dialled })
+}
+
+/** What node:tls needs to come in as alice. */
+export function credentials(pki: TestPki): ConnectionOptions {
+  const read = (file: string) => readFileSync(file, 'utf8')
+  const { ca, cert, key } = pki.alice
+  return { ca: read(ca), cert: read(cert), key: read(key), servername: 'localhost' }
+}
+
+/** A session that works: writes, reads the same back, and says goodbye. */
+async function writesAndReads(peer: Peer): Promise<void> {
+  const payload = Buffer.from('a good client'.padEnd(512, '.'))
+  const at = { offset: BigInt(DISK_BYTES - 512), length: 512 }
+  expect(await peer.try({ type: COMMAND.WRITE, cookie: 1n, ...at }, payload)).toBe(ERROR.NONE)
+  peer.send(request({ type: COMMAND.READ, cookie: 2n, ...at }))
+  expect(await peer.simpleReply(512)).toEqual({ error: ERROR.NONE, cookie: 2n, data: payload })
+  peer.send(request({ type: COMMAND.DISC }))
+  await peer.closed(WAIT_BOUND_MS)
+}
