@@ -39,7 +39,7 @@ const test = base
       await writeFile(file, CONTENT)
       const server = await nbdServer({ exports: { disk: { file, ...its }, other: { file } } })
       const disk = { name: 'disk', upstream: server.uri('disk'), allow: FROM_HERE, ...ours }
-      const { port } = { port: (await gateway(config([tcpDoor()], [disk, ...more]))).port('tcp') }
+      const port = (await gateway(config([tcpDoor()], [disk, ...more]))).port('tcp')
       return { server, direct: { host: HOST, port: server.port }, door: { host: HOST, port } }
     }
   })
@@ -210,7 +210,7 @@ requires('nbd-server')('in front of nbd-server', () => {
   test('a server process ends with its visitor, however that left', async ({ scene, pki, gateway }) => {
     const { server } = await scene()
     const disk = { name: 'disk', upstream: server.uri('disk'), allow: [allow('alice', 'write')] }
-    const { port } = { port: (await gateway(config([tlsDoor(pki)], [disk]))).port('tls') }
+    const port = (await gateway(config([tlsDoor(pki)], [disk]))).port('tls')
     const client = await greeted({ host: HOST, port })
     await client.startTls(tlsOptions(pki.alice))
     await client.option(Opt.GO, infoData('disk'))

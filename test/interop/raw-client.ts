@@ -123,8 +123,11 @@ export class RawClient {
     this.#socket.removeAllListeners()
     const secured = connectTls({ ...options, socket: this.#socket })
     this.#socket = secured
-    await once(secured, 'secureConnect')
+    const secure = once(secured, 'secureConnect')
+    // At once: a server that refuses may be gone in the turn that ends the handshake.
     this.#listen()
+    const refused = once(secured, 'close').then(() => Promise.reject(new Error('closed during the handshake')))
+    await Promise.race([secure, refused])
     return secured
   }
 
