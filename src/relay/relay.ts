@@ -30,7 +30,7 @@ const LARGE_REPLY_BYTES = 32 * 1024
 /** Longest request that goes out without waiting for what else the tick brings. */
 const LONE_REQUEST_BYTES = 8 * 1024
 
-/** How long both sides have to close after the last reply. */
+/** How long both sides have to close after the last reply has left, and a client may take none of it. */
 const LINGER_MS = 5000
 
 /** Why the client is not being read: bits of a set. */
@@ -319,9 +319,16 @@ export class Relay {
   #finish(end: RelayEnd): void {
     if (this.#end !== undefined) return
     this.#end = end
+    this.#lingerOn()
+  }
+
+  /** Closes what has not closed by itself; a client that is still taking its replies, however slowly, is waited for. */
+  #lingerOn(): void {
+    const before = this.#client.unsentBytes
     this.#linger = setTimeout(() => {
-      this.#client.destroy()
       this.#upstream.destroy()
+      if (this.#client.unsentBytes > 0 && this.#client.unsentBytes < before) this.#lingerOn()
+      else this.#client.destroy()
     }, LINGER_MS)
   }
 
