@@ -83,11 +83,12 @@ class Haggling<Export extends Opened> {
     if (head === null) return { kind: 'left' }
     if (this.#optionsLeft-- <= 0) throw new ProtocolError('TOO_MANY_OPTIONS', 'more options than anybody needs')
     const { option, lengthBytes } = decodeOptionHeader(head)
+    // proto.md, "Fixed newstyle negotiation": without it EXPORT_NAME is the only option there is.
+    if (!this.#fixed && option !== Opt.EXPORT_NAME) {
+      throw new ProtocolError('BAD_FLAGS', 'option without fixed newstyle')
+    }
     if (lengthBytes > MAX_OPTION_BYTES) return this.#drainOption(option, lengthBytes)
     const data = await this.#wire.read(lengthBytes)
-    // proto.md, "Fixed newstyle negotiation": without it EXPORT_NAME is the only option there is.
-    if (!this.#fixed && option !== Opt.EXPORT_NAME)
-      throw new ProtocolError('BAD_FLAGS', 'option without fixed newstyle')
     // proto.md, "FORCEDTLS mode": before TLS only STARTTLS and ABORT work, EXPORT_NAME terminates.
     if (this.#host.tls === 'forced' && !this.#secure && option !== Opt.STARTTLS && option !== Opt.ABORT) {
       if (option === Opt.EXPORT_NAME) return { kind: 'refused' }
