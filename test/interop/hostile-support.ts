@@ -201,6 +201,11 @@ export class Peer {
     await once(this.#socket, 'secureConnect')
   }
 
+  /** Sends no more, and goes on reading. */
+  finish(): void {
+    this.#socket.end()
+  }
+
   /** Stops reading: replies pile up at the gateway. */
   pause(): void {
     this.#socket.pause()
