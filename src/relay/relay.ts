@@ -11,15 +11,10 @@ import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.t
 import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 import { Framer, MAX_HEAD_BYTES } from './framer.ts'
+import { BACKLOG_BYTES, ReplyOutlet } from './outlet.ts'
 import { Pending } from './pending.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { type Counters, RequestGrammar } from './requests.ts'
-
-/** Unsent bytes towards one side above which the other is not read. */
-const BACKLOG_BYTES = 2 * 1024 * 1024
-
-/** Chunks of replies that may be on their way to the client at once. */
-const CHUNKS_ON_THE_WAY = 2
 
 /** Requests out above which the client is not read, and below which it is again. */
 const MANY_REQUESTS = { stop: 1024, go: 512 } as const
@@ -76,6 +71,7 @@ export class Relay {
   readonly #pending = new Pending()
   readonly #requests: Framer
   readonly #replies: Framer
+  readonly #outlet: ReplyOutlet
   readonly #structured: ReplyKinds
   readonly #lifts: boolean
   readonly #early: Buffer
@@ -87,8 +83,6 @@ export class Relay {
   #held = 0
   #leaving = false
   #corked = false
-  #pieces: Buffer[] = []
-  #chunks: Buffer[] = []
 
   constructor(options: RelayOptions) {
     this.#client = options.client
@@ -96,11 +90,12 @@ export class Relay {
     this.#structured = options.structured
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
+    this.#outlet = new ReplyOutlet(options.client, options.upstream)
     const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
     this.#requests = new Framer(requests, this.#toUpstream)
     this.#replies = new Framer(
       new ReplyGrammar(options.structured, this.#pending),
-      this.#toClient,
+      this.#outlet.take,
       options.upstream.headroomBytes,
     )
   }
@@ -154,7 +149,7 @@ export class Relay {
       this.#closed()
     },
     drained: () => {
-      if (this.#mayReadReplies) this.#upstream.resume()
+      if (this.#outlet.isFree) this.#upstream.resume()
       this.#release(Hold.CLIENT_BACKLOG)
     },
   }
@@ -176,53 +171,14 @@ export class Relay {
     try {
       this.#replies.feed(chunk)
     } catch (error) {
-      this.#writePieces(chunk)
+      this.#outlet.flush(chunk)
       this.#violated('upstream', error)
       return
     }
-    this.#writePieces(chunk)
-    if (!this.#mayReadReplies) this.#upstream.pause()
+    this.#outlet.flush(chunk)
+    if (!this.#outlet.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
-  }
-
-  /**
-   * Writes what passes of the upstream's `chunk`, whose memory is used again only when the last piece of it has left.
-   * Several pieces are joined: TLS would do so anyway, and the chunk is free at once.
-   */
-  #writePieces(chunk?: Buffer): void {
-    const pieces = this.#pieces
-    const [first] = pieces
-    if (first === undefined) {
-      if (chunk !== undefined) this.#upstream.release(chunk)
-      return
-    }
-    this.#pieces = []
-    if (pieces.length === 1 && chunk !== undefined) {
-      this.#chunks.push(chunk)
-      this.#client.write(first, this.#chunkSent)
-      return
-    }
-    this.#client.write(pieces.length === 1 ? first : Buffer.concat(pieces))
-    if (chunk !== undefined) this.#upstream.release(chunk)
-  }
-
-  readonly #chunkSent = (): void => {
-    const chunk = this.#chunks.shift()
-    if (chunk !== undefined) this.#upstream.release(chunk)
-    if (this.#mayReadReplies) this.#upstream.resume()
-  }
-
-  /**
-   * Two chunks at most on their way to the client: while one leaves the other waits. Node would join more than one that
-   * waits, which for TLS means to copy them.
-   */
-  get #mayReadReplies(): boolean {
-    return this.#chunks.length < CHUNKS_ON_THE_WAY && this.#client.unsentBytes <= BACKLOG_BYTES
-  }
-
-  readonly #toClient = (bytes: Buffer): void => {
-    this.#pieces.push(bytes)
   }
 
   /**
@@ -249,7 +205,7 @@ export class Relay {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
     const chunk = this.#structured.client && type === Cmd.READ
     this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
-    this.#writePieces()
+    this.#outlet.flush()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)
   }
 
