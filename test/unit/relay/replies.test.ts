@@ -203,7 +203,7 @@ describe('structured replies', () => {
   })
 
   it('end the session with more data than was asked for, in however many chunks', async () => {
-    const more = Buffer.concat([data(START, 400, 0), data('0000000100000100', 200)])
+    const more = Buffer.concat([data(START, 400, 0), data('0000000100000100', 200, 0)])
     await refuses('BAD_REPLY', more, STRUCTURED, READ_512)
   })
 
