@@ -44,7 +44,11 @@ describe('the greeting', () => {
   })
 
   it('leaves a client without fixed newstyle nothing but EXPORT_NAME', async () => {
-    expect((await haggle(new FakeHost(), hex('00000000'), option(LIST))).end).toMatchObject({ code: 'BAD_FLAGS' })
+    for (const wrong of [option(LIST), option(99, Buffer.alloc(65_537))]) {
+      const { end, output } = await haggle(new FakeHost(), hex('00000000'), wrong)
+      expect(end).toMatchObject({ code: 'BAD_FLAGS' })
+      expect(output).toHaveLength(18)
+    }
     const { end } = await haggle(new FakeHost(), hex('00000000'), option(EXPORT_NAME, '6469736b'))
     expect(end).toMatchObject({ kind: 'transmission' })
   })

@@ -220,6 +220,22 @@ describe('the end', () => {
     expect(await session.end).toEqual({ kind: 'disconnected' })
   })
 
+  it('waits longer for a client that is still taking its replies, and no longer for one that takes none', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const session = relaying()
+    session.client.held = true
+    await clientSends(session, READ_4(), READ_4())
+    for (const at of [0, 28]) await upstreamSends(session, simpleReply(cookieAt(session, at), 0, '61626364'))
+    await clientSends(session, request({ type: DISC }))
+    await vi.advanceTimersByTimeAsync(4000)
+    session.client.flush(1)
+    await vi.advanceTimersByTimeAsync(5999)
+    expect(session.client.destroyed).toBe(false)
+    await vi.advanceTimersByTimeAsync(1)
+    expect(session.client.destroyed).toBe(true)
+    expect(await session.end).toEqual({ kind: 'disconnected' })
+  })
+
   it('leaves no timer behind', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
     const session = relaying()
