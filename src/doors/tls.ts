@@ -68,18 +68,21 @@ async function upgrade(
   options: TlsOptions,
 ): Promise<Secured> {
   const raw = stream.detach()
-  const socket = await new Promise<TLSSocket>((resolve, reject) => {
-    waiting.set(raw, { resolve, reject })
-    raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
-    // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
-    server.emit('connection', raw)
-  })
-  const secured = new DuplexStream(socket)
+  let secured: DuplexStream | undefined
   try {
+    const socket = await new Promise<TLSSocket>((resolve, reject) => {
+      waiting.set(raw, { resolve, reject })
+      raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
+      // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
+      server.emit('connection', raw)
+    })
+    secured = new DuplexStream(socket)
     const certificate = verified(socket, options)
     return { stream: secured, certificate, cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}` }
   } catch (error) {
-    secured.destroy()
+    secured?.destroy()
+    // Nobody hears of its close any more: if it were not closed by now, the session would wait for that for ever.
+    raw.destroy()
     throw error
   }
 }

@@ -40,6 +40,9 @@ const MAX_REPLY_BYTES = 64 * 1024
 /** Replies to one GO, and entries of one LIST, before the upstream is taken for broken. */
 const MAX_REPLIES = { go: 32, list: 100_000 } as const
 
+/** Longest LIST in bytes of names and descriptions. */
+const MAX_LIST_BYTES = 32 * 1024 * 1024
+
 /** An export as its upstream describes it. */
 export interface UpstreamExport {
   readonly sizeBytes: bigint
@@ -123,11 +126,13 @@ export async function enter(
 export async function listExports(wire: Wire): Promise<readonly ListEntry[]> {
   await wire.write(encodeOption(Opt.LIST))
   const entries: ListEntry[] = []
-  while (entries.length <= MAX_REPLIES.list) {
+  let bytes = 0
+  while (entries.length <= MAX_REPLIES.list && bytes <= MAX_LIST_BYTES) {
     const { reply, data } = await readReply(wire, Opt.LIST)
     if (reply === Rep.ACK) return entries
     if (reply !== Rep.SERVER) throw refused(Opt.LIST, reply, data)
     entries.push(decodeServerEntry(data))
+    bytes += data.length
   }
   throw new ProtocolError('BAD_REPLY', 'endless replies to LIST')
 }

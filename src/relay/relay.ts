@@ -283,7 +283,7 @@ export class Relay {
     const before = this.#client.unsentBytes
     this.#linger = setTimeout(() => {
       this.#upstream.destroy()
-      if (this.#client.unsentBytes > 0 && this.#client.unsentBytes < before) this.#lingerOn()
+      if (this.#client.unsentBytes < before) this.#lingerOn()
       else this.#client.destroy()
     }, LINGER_MS)
   }
