@@ -39,6 +39,8 @@ export interface Plan {
   configure(parts: { readonly dir: string; readonly pki: TestPki }): Promise<string>
   /** Rejects unless the gateway serves well-behaved clients. */
   goodClient(ground: Ground): Promise<void>
+  /** As many good clients as there may be: the memory that they take is no hostile one's doing. */
+  crowd?(ground: Ground): Promise<unknown>
   cleanup(): Promise<unknown>
 }
 
@@ -76,6 +78,8 @@ export function layGround(plan: Plan): Ground {
     gateway = await startGateway(dir, 'nbdgate', await plan.configure({ dir, pki }))
     fds = openFds(gateway.pid)
     for (let round = 0; round < 5; round++) await plan.goodClient(ground)
+    await plan.crowd?.(ground)
+    destroyPeers()
     await settled()
     rss = rssKiB(gateway.pid)
     logged = gateway.log().length
@@ -94,6 +98,7 @@ export function layGround(plan: Plan): Ground {
   afterEach(async () => {
     destroyPeers()
     expect(isAlive(ground.gateway.pid), 'the gateway is the same process').toBe(true)
+    await settled()
     await plan.goodClient(ground)
     await settled()
     expect(ground.said().filter(line => line.msg === 'bug')).toEqual([])
@@ -111,6 +116,9 @@ export function layGround(plan: Plan): Ground {
 
 /** Doors of clientGround(), for Ground.port(). */
 export const DOOR = { FORCED: 0, SELECTIVE: 1, TCP: 2, ONE_ADDRESS: 3 } as const
+
+/** Where good clients come from: hostile ones may have used up the places of theirs. */
+const GOOD_ADDRESS = '127.0.0.99'
 
 /** Size of `disk` in bytes: larger than the largest payload, so that a length can be too long and yet inside. */
 export const DISK_BYTES = 256 * 1024 * 1024
@@ -157,12 +165,23 @@ export function clientGround(): Ground & { readonly dialled: () => number } {
     },
     goodClient: async ({ port, pki }) => {
       for (const door of [DOOR.TCP, DOOR.FORCED]) {
-        const peer = await Peer.greeted(port(door))
+        const peer = await Peer.greeted(port(door), GOOD_ADDRESS)
         if (door === DOOR.FORCED) await peer.startTls(credentials(pki))
         await peer.enter('disk')
         await writesAndReads(peer)
         peer.destroy()
       }
+    },
+    crowd: async ({ port, pki }) => {
+      const come = async (address: string) => {
+        const peer = await Peer.greeted(port(DOOR.FORCED), address)
+        await peer.startTls(credentials(pki))
+        await peer.enter('disk')
+        const length = 1024 * 1024
+        for (let n = 0; n < 32; n++) peer.send(request({ type: COMMAND.READ, length }))
+        for (let n = 0; n < 32; n++) await peer.simpleReply(length)
+      }
+      await Promise.all(Array.from({ length: SESSIONS.perAddress }, () => come(GOOD_ADDRESS)))
     },
     cleanup: async () => {
       counting.close()

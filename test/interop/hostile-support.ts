@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
+import { Duplex } from 'node:stream'
 import { type ConnectionOptions, connect as connectTls } from 'node:tls'
 import { expect } from 'vitest'
 import { WAIT_BOUND_MS } from '../support/wait.ts'
@@ -79,6 +80,19 @@ export function request(parts: RequestParts): Buffer {
 /** A simple reply without payload, 16 bytes. */
 export function simpleReply(error: number, cookie: bigint): Buffer {
   return Buffer.concat([u32(0x6744_6698), u32(error), u64(cookie)])
+}
+
+/** A stream over a socket for TLS to sit on: Node dies of a reset of a socket that TLS sits on itself. */
+function above(socket: Socket): Duplex {
+  const stream = new Duplex({
+    read: () => void socket.resume(),
+    write: (chunk, _encoding, done) => void socket.write(chunk, () => done()),
+    final: done => void socket.end(done),
+  })
+  socket.on('data', chunk => void (stream.push(chunk) || socket.pause()))
+  socket.on('end', () => void stream.push(null))
+  socket.on('close', () => void stream.destroy())
+  return stream
 }
 
 const open = new Set<Peer>()
@@ -196,7 +210,7 @@ export class Peer {
   async startTls(options: ConnectionOptions): Promise<void> {
     expect(await this.ask(OPTION.STARTTLS)).toBe(REPLY.ACK)
     this.raw.removeAllListeners('data').removeAllListeners('end')
-    this.#socket = connectTls({ ...options, socket: this.raw })
+    this.#socket = connectTls({ ...options, socket: above(this.raw) })
     this.#listen()
     await once(this.#socket, 'secureConnect')
   }
