@@ -124,6 +124,8 @@ function absentDoors(value: unknown, path: Path, doors: readonly Door[]): readon
   return asList(value).flatMap((kind, index) => {
     const isKind = kind === 'tls' || kind === 'tcp' || kind === 'unix'
     if (!isKind || doors.some(door => door.kind === kind)) return []
+    // A visitor in plaintext at a selective TLS door counts as tcp.
+    if (kind === 'tcp' && doors.some(door => door.kind === 'tls' && door.map.mode === 'selective')) return []
     return [{ path: [...path, index], message: `there is no ${kind} door that could lead here` }]
   })
 }

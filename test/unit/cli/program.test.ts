@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { run } from '../../../src/cli/program.ts'
 import { VERSION } from '../../../src/cli/version.ts'
+import { parseConfig } from '../../../src/config/load.ts'
 
 interface Ran {
   readonly code: number
@@ -131,6 +132,24 @@ describe('a configuration', () => {
     const { code, stderr } = await nbdgate('serve', '--config', file)
     expect(code).toBe(1)
     expect(stderr).toBe(`nbdgate: can not listen on ${file}: there is a file that is no socket\n`)
+  })
+})
+
+describe('an export for door tcp', () => {
+  const problemsOf = (mode: string): string => {
+    const door = `{ tls: "127.0.0.1:0", mode: ${mode}, cert: a.pem, key: a.key, client-cert: optional }`
+    const entry = '{ name: a, upstream: nbd://127.0.0.1/a, doors: [tcp] }'
+    try {
+      parseConfig(`version: 1\ndoors: [${door}]\nexports: [${entry}]\n`, 'nbdgate.yaml')
+      return ''
+    } catch (error) {
+      return String(error)
+    }
+  }
+
+  it('can be reached by plaintext visitors of a selective TLS door, and not of a forced one', () => {
+    expect(problemsOf('selective')).toBe('')
+    expect(problemsOf('forced')).toContain('there is no tcp door that could lead here')
   })
 })
 
