@@ -1,5 +1,6 @@
 import type { Log } from '../observe/log.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
+import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
 
 /** What a session needs of the gateway. */
@@ -7,6 +8,8 @@ export interface SessionContext {
   /** Names the connection in logs. */
   readonly conn: number
   readonly control: Control
+  /** The way to upstreams that must not be overrun. */
+  readonly dials: DialQueue
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean

@@ -9,6 +9,7 @@ import { offerTls } from '../doors/tls.ts'
 import { openUnixDoor } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
+import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { Limits } from './limits.ts'
 import { type Session, startSession } from './session.ts'
@@ -32,12 +33,13 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
   const control = createControl(config)
   const limits = new Limits(config.limits)
+  const dials = new DialQueue()
   const sessions = new Set<Session>()
   let draining = false
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const context = { conn: ++conn, control, log, limits: config.limits, isDraining: () => draining }
+    const context = { conn: ++conn, control, dials, log, limits: config.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
     sessions.add(session)
     void session.done.finally(() => {

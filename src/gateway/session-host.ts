@@ -68,14 +68,10 @@ export class SessionHost implements Host<OpenExport> {
     this.#forget()
     try {
       const { description, upstream, rights, rule } = ruling
-      this.#opened = await openExport({
-        name,
-        description,
-        upstream,
-        rights,
-        rule,
-        structuredReplies: wants.structuredReplies,
-      })
+      const { structuredReplies } = wants
+      this.#opened = await this.#context.dials.run(upstream, () =>
+        openExport({ name, description, upstream, rights, rule, structuredReplies }),
+      )
       return this.#opened
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
