@@ -27,7 +27,7 @@ export interface ExportPolicy {
 /** For the log, never for the visitor, who must not be able to tell them apart. */
 export type RefusalReason = 'no such export' | 'wrong door' | 'denied' | 'no rule' | 'expired'
 
-/** What a visitor gets, and the rule that decided it. A grant with `untilMs` ends at that moment. */
+/** What a visitor gets, and the rule that decided it. `untilMs` says how long the rule holds; the caller sees to it. */
 export type Decision =
   | { readonly kind: 'granted'; readonly rights: Rights; readonly rule: string; readonly untilMs?: number }
   | { readonly kind: 'refused'; readonly reason: RefusalReason; readonly rule?: string }
