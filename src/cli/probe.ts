@@ -36,6 +36,8 @@ export function probeCommand(): Command {
       const path = (file: string | undefined): string | undefined => (file === undefined ? undefined : resolve(file))
       const upstream = { ...uri.value, ca: path(flags.ca), cert: path(flags.cert), key: path(flags.key) }
       const found = { uri: text, exports: await list(upstream), export: await open(upstream) }
+      // Without a name the default export is asked for, and many a server has none.
+      if (typeof found.export === 'string' && uri.value.export !== '') process.exitCode = 1
       process.stdout.write(flags.json === true ? `${JSON.stringify(found, null, 2)}\n` : describe(found))
     })
 }

@@ -243,10 +243,13 @@ export class Relay {
 
   #clientGone(error?: Error): void {
     if (this.#end !== undefined) return
+    // In the middle of a WRITE its end says that the rest does not come. Ended, not reset, and read on to its own end:
+    // nbdkit 1.32 aborts, for all its clients, when it can not write its replies.
     if (this.#requests.atBoundary) this.#disconnectUpstream()
-    else this.#upstream.destroy()
+    else this.#upstream.end()
     this.#client.destroy()
     this.#finish({ kind: 'client gone', error })
+    this.#upstream.resume()
   }
 
   #upstreamGone(error?: Error): void {

@@ -81,25 +81,27 @@ describe('a client that goes', () => {
     expect(await session.end).toEqual({ kind: 'disconnected' })
   })
 
-  it('ends in the middle of a head or a payload: the upstream is destroyed, no half WRITE is made whole', async () => {
+  it('ends in the middle of a head or a payload: the upstream is ended, no half WRITE is made whole', async () => {
     const write = request({ type: WRITE, length: 4, payload: '61626364' })
     for (const size of [1, 27, 28, 31]) {
       const session = relaying()
       await clientSends(session, write.subarray(0, size))
       session.client.peerEnds()
       await settled()
-      expect(session.upstream.destroyed).toBe(true)
+      expect([session.upstream.ended, session.upstream.destroyed]).toEqual([true, false])
+      session.upstream.close()
       expect(session.upstream.output.includes(GOODBYE)).toBe(false)
       expect(await session.end).toMatchObject({ kind: 'client gone', error: { code: 'TRUNCATED' } })
     }
   })
 
-  it('is cut off in the middle of a WRITE: the upstream is destroyed', async () => {
+  it('is cut off in the middle of a WRITE: the upstream is ended, and read to its own end', async () => {
     const session = relaying()
     await clientSends(session, request({ type: WRITE, length: 4, payload: '61' }))
     const reset = new Error('ECONNRESET')
     session.client.close(reset)
-    expect(session.upstream.calls.at(-1)).toBe('destroy')
+    expect(session.upstream.calls.at(-1)).toBe('end')
+    session.upstream.close()
     expect(await session.end).toEqual({ kind: 'client gone', error: reset })
   })
 
