@@ -5,7 +5,7 @@
 //   npm run bench                 the running Node
 //   npm run bench -- --rounds 9   more rounds
 //   npm run bench -- --node PATH  the gateway on another Node
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -29,18 +29,20 @@ const freePort = () =>
   })
 
 const dir = mkdtempSync(join(tmpdir(), 'nbdgate-bench-'))
+// The disk lies in memory where it can: the kernel's writeback to a real one stalls writers for seconds.
+const memory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : dir, 'nbdgate-bench-'))
 try {
   await main()
 } finally {
   await stopAll()
-  rmSync(dir, { recursive: true, force: true })
+  for (const each of [memory, dir]) rmSync(each, { recursive: true, force: true })
 }
 
 async function main() {
   const nodeVersion = (await run([NODE, '--version'])).stdout.trim()
   console.log(`nbdgate on Node ${nodeVersion}, ${SIZE_MIB} MiB, ${ROUNDS} rounds, medians of seconds unless said`)
   const certs = await makePki(dir)
-  const disk = join(dir, 'disk.img')
+  const disk = join(memory, 'disk.img')
   await run(['sh', '-c', `head -c ${SIZE_MIB}M /dev/urandom > ${disk}`])
   const peers = await startPeers(disk, certs)
   const results = {}
