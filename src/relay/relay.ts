@@ -11,9 +11,10 @@ import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.t
 import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 import { Framer, MAX_HEAD_BYTES } from './framer.ts'
-import { BACKLOG_BYTES, ReplyOutlet } from './outlet.ts'
 import { Pending } from './pending.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
+import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
+import { RequestOutlet } from './request-outlet.ts'
 import { type Counters, RequestGrammar } from './requests.ts'
 
 /** Requests out above which the client is not read, and below which it is again. */
@@ -21,9 +22,6 @@ const MANY_REQUESTS = { stop: 1024, go: 512 } as const
 
 /** READs of this length and above are read from the upstream one by one where replies are lifted. */
 const LARGE_REPLY_BYTES = 32 * 1024
-
-/** Longest request that goes out without waiting for what else the tick brings. */
-const LONE_REQUEST_BYTES = 8 * 1024
 
 /** How long both sides have to close after the last reply has left, and a client may take none of it. */
 const LINGER_MS = 5000
@@ -71,7 +69,8 @@ export class Relay {
   readonly #pending = new Pending()
   readonly #requests: Framer
   readonly #replies: Framer
-  readonly #outlet: ReplyOutlet
+  readonly #toUpstream: RequestOutlet
+  readonly #toClient: ReplyOutlet
   readonly #structured: ReplyKinds
   readonly #lifts: boolean
   readonly #early: Buffer
@@ -82,7 +81,6 @@ export class Relay {
   #open = 2
   #held = 0
   #leaving = false
-  #corked = false
 
   constructor(options: RelayOptions) {
     this.#client = options.client
@@ -90,12 +88,13 @@ export class Relay {
     this.#structured = options.structured
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
-    this.#outlet = new ReplyOutlet(options.client, options.upstream)
+    this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
+    this.#toClient = new ReplyOutlet(options.client, options.upstream)
     const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
-    this.#requests = new Framer(requests, this.#toUpstream)
+    this.#requests = new Framer(requests, this.#toUpstream.take)
     this.#replies = new Framer(
       new ReplyGrammar(options.structured, this.#pending),
-      this.#outlet.take,
+      this.#toClient.take,
       options.upstream.headroomBytes,
     )
   }
@@ -131,6 +130,7 @@ export class Relay {
       if (this.#end !== undefined || this.#leaving) return
       try {
         this.#requests.feed(chunk)
+        this.#toUpstream.flush(chunk)
       } catch (error) {
         this.#violated('client', error)
         return
@@ -149,7 +149,7 @@ export class Relay {
       this.#closed()
     },
     drained: () => {
-      if (this.#outlet.isFree) this.#upstream.resume()
+      if (this.#toClient.isFree) this.#upstream.resume()
       this.#release(Hold.CLIENT_BACKLOG)
     },
   }
@@ -171,33 +171,14 @@ export class Relay {
     try {
       this.#replies.feed(chunk)
     } catch (error) {
-      this.#outlet.flush(chunk)
+      this.#toClient.flush(chunk)
       this.#violated('upstream', error)
       return
     }
-    this.#outlet.flush(chunk)
-    if (!this.#outlet.isFree) this.#upstream.pause()
+    this.#toClient.flush(chunk)
+    if (!this.#toClient.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
-  }
-
-  /**
-   * Gathers all that one tick brings into one write: TLS hands over at most 16 KiB at a time. A lone request goes at
-   * once, for nothing else is on its way.
-   */
-  readonly #toUpstream = (bytes: Buffer): void => {
-    const isLone = this.#pending.count <= 1 && bytes.length < LONE_REQUEST_BYTES
-    if (!this.#corked && !isLone) {
-      this.#corked = true
-      this.#upstream.cork()
-      setImmediate(this.#uncork)
-    }
-    this.#upstream.write(bytes)
-  }
-
-  readonly #uncork = (): void => {
-    this.#corked = false
-    this.#upstream.uncork()
   }
 
   /** Answers a request that is refused here, between two replies of the upstream. */
@@ -205,7 +186,7 @@ export class Relay {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
     const chunk = this.#structured.client && type === Cmd.READ
     this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
-    this.#outlet.flush()
+    this.#toClient.flush()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)
   }
 
