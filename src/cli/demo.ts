@@ -43,7 +43,7 @@ async function demo(dir: string): Promise<void> {
     const log = openLog({ level: 'info' })
     const gateway = await startGateway(config, log)
     process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))
-    await untilSignalled(gateway, log)
+    await untilSignalled(gateway, log, () => log.info({}, 'the demo has nothing to reload'))
   } finally {
     await server?.stop()
   }

@@ -2,6 +2,7 @@ import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DuplexStream } from '../stream/duplex-stream.ts'
+import type { TlsErrorReason } from './errors.ts'
 
 /** A connection as it comes in through a door, before a byte of NBD. */
 export interface Visitor {
@@ -32,6 +33,9 @@ export interface Secured {
   readonly certificate?: CertificateFacts | undefined
   /** For logs: `TLSv1.3 TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string
+
+  /** Why the one at the other end would not be let in any more, by what the door trusts now; undefined: it would. */
+  recheck(): TlsErrorReason | undefined
 }
 
 /** An open door. */

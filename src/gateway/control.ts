@@ -14,13 +14,14 @@ export interface Asker {
   readonly door: DoorKind
 }
 
-/** A decision, and for a grant what the session needs to carry it out. */
-export type Ruling =
-  | (Extract<Decision, { kind: 'granted' }> & {
-      readonly upstream: UpstreamConfig
-      readonly description: string | undefined
-    })
-  | Extract<Decision, { kind: 'refused' }>
+/** A grant, and what the session needs to carry it out. */
+export type Granted = Extract<Decision, { kind: 'granted' }> & {
+  readonly upstream: UpstreamConfig
+  readonly description: string | undefined
+}
+
+/** A decision as a session gets it. */
+export type Ruling = Granted | Extract<Decision, { kind: 'refused' }>
 
 export interface Control {
   /** The exports that the asker may use, for LIST. */
@@ -34,18 +35,21 @@ export interface Control {
   release(name: string): void
 }
 
+/** The control plane in the same process as its sessions. */
+export interface LocalControl extends Control {
+  /** Rules and upstreams of another configuration, from now on. @throws Error for a rule that can not be compiled: nothing has changed then */
+  replace(config: Config): void
+}
+
 interface Entry {
   readonly config: ExportConfig
   readonly policy: ExportPolicy
-  sessions: number
 }
 
-/** The control plane in the same process as its sessions. */
-export function createControl(config: Config): Control {
-  const entries = new Map<string, Entry>()
-  for (const each of config.exports) {
-    entries.set(each.name, { config: each, policy: compilePolicy(each), sessions: 0 })
-  }
+export function createControl(config: Config): LocalControl {
+  let entries = compile(config)
+  /** Sessions by export; a reload does not forget them. */
+  const sessions = new Map<string, number>()
   const rule = (entry: Entry | undefined, asker: Asker): Decision => decide(entry?.policy, asker, Date.now())
   return {
     visible: async asker =>
@@ -61,14 +65,22 @@ export function createControl(config: Config): Control {
     },
     acquire: async name => {
       const entry = entries.get(name)
-      if (entry === undefined || entry.sessions >= (entry.config.limits.sessions ?? Number.POSITIVE_INFINITY))
-        return false
-      entry.sessions++
+      const taken = sessions.get(name) ?? 0
+      if (entry === undefined || taken >= (entry.config.limits.sessions ?? Number.POSITIVE_INFINITY)) return false
+      sessions.set(name, taken + 1)
       return true
     },
     release: name => {
-      const entry = entries.get(name)
-      if (entry !== undefined) entry.sessions--
+      const left = (sessions.get(name) ?? 0) - 1
+      if (left > 0) sessions.set(name, left)
+      else sessions.delete(name)
+    },
+    replace: next => {
+      entries = compile(next)
     },
   }
+}
+
+function compile(config: Config): ReadonlyMap<string, Entry> {
+  return new Map(config.exports.map(each => [each.name, { config: each, policy: compilePolicy(each) }]))
 }
