@@ -103,6 +103,8 @@ async function upgrade(
     ...(material.cert === undefined ? {} : { cert: material.cert }),
     ...(material.key === undefined ? {} : { key: material.key }),
     minVersion: 'TLSv1.2',
+    // The default is what NODE_TLS_REJECT_UNAUTHORIZED says.
+    rejectUnauthorized: true,
   })
   const secured = new DuplexStream(tls)
   try {
