@@ -10,6 +10,8 @@ export interface FarEndFlags {
   readonly cert?: string
   readonly key?: string
   readonly export?: string
+  readonly identity?: string
+  readonly knownHosts?: string
 }
 
 type FarEnd = Exclude<UpstreamConfig, { kind: 'file' }>
@@ -22,13 +24,24 @@ export function farEnd(text: string, flags: FarEndFlags): FarEnd {
   const { rest, folder } = takeCertificates(text)
   const uri = parseUpstreamUri(rest)
   if (!uri.ok) throw new UsageError(uri.problem)
-  if (!uri.value.tls) throw new UsageError('this URI is plaintext: connect takes nbds:// and nbds+unix:// only')
+  const isSsh = uri.value.kind === 'ssh'
+  if (!uri.value.tls && !isSsh) {
+    throw new UsageError('this URI is plaintext: connect takes nbds://, nbds+unix:// and nbd+ssh:// only')
+  }
   const name = flags.export ?? uri.value.export
   if (uri.value.export !== '' && name !== uri.value.export) {
     throw new UsageError('the URI and --export name different exports')
   }
   const place = uri.value.kind === 'unix' ? { ...uri.value, path: resolve(uri.value.path) } : uri.value
-  return { ...place, export: name, ...materialOf(folder, flags) }
+  const { identity, knownHosts } = flags
+  const material = materialOf(folder, flags)
+  if (isSsh && Object.values(material).some(file => file !== undefined)) {
+    throw new UsageError('certificates mean nothing to nbd+ssh://: use --identity and --known-hosts')
+  }
+  if (!isSsh && (identity !== undefined || knownHosts !== undefined)) {
+    throw new UsageError('--identity and --known-hosts are for nbd+ssh://')
+  }
+  return { ...place, export: name, ...material, identity: absolute(identity), knownHosts: absolute(knownHosts) }
 }
 
 function materialOf(folder: string | undefined, { ca, cert, key }: FarEndFlags): Pick<FarEnd, 'ca' | 'cert' | 'key'> {

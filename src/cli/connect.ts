@@ -25,12 +25,17 @@ interface ConnectFlags extends FarEndFlags {
 /** `nbdgate connect`. Its action throws UsageError, MaterialError or DoorError. */
 export function connectCommand(): Command {
   return new Command('connect')
-    .description('a local plain NBD socket in front of a TLS one, for clients that speak no TLS')
-    .argument('<uri>', 'nbds://host:port/export or nbds+unix:///export?socket=PATH; never plaintext')
+    .description('a local plain NBD socket in front of one behind TLS or SSH, for clients that speak neither')
+    .argument(
+      '<uri>',
+      'nbds://host/export, nbds+unix:///export?socket=PATH or nbd+ssh://user@host/export; never plaintext',
+    )
     .requiredOption('--listen <where>', 'unix:PATH (made 0600) or HOST:PORT on loopback')
     .option('--ca <file>', 'authority that the server’s certificate has to come from')
     .option('--cert <file>', 'own certificate')
     .option('--key <file>', 'its key')
+    .option('--identity <file>', 'private key for nbd+ssh:// (default: the agent)')
+    .option('--known-hosts <file>', 'keys of SSH hosts (default: ~/.ssh/known_hosts)')
     .option('--export <name>', 'export to ask for, where the URI names none')
     .option('--read-only', 'let nobody write, whatever the server grants')
     .option('--once', 'end when the first session has ended')

@@ -15,6 +15,8 @@ export type Program =
   | 'openssl'
   | 'certtool'
   | 'socat'
+  | 'sshd'
+  | 'ssh-keygen'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

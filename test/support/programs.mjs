@@ -35,6 +35,8 @@ export const packages = {
   openssl: 'openssl',
   certtool: 'gnutls-bin',
   socat: 'socat',
+  sshd: 'openssh-server',
+  'ssh-keygen': 'openssh-client',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */
