@@ -29,6 +29,8 @@ const test = base
       `HostKey ${join(dir, 'host')}`,
       `AuthorizedKeysFile ${join(dir, 'authorized')}`,
       `PidFile ${join(dir, 'sshd.pid')}`,
+      // New keys in the middle of every copy, whoever asks for them.
+      'RekeyLimit 1M',
       'UsePAM no',
       'StrictModes no',
       'PermitRootLogin prohibit-password',
