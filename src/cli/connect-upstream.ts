@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import type { UpstreamConfig } from '../config/config.ts'
 import { parseUpstreamUri } from '../config/upstream-uri.ts'
 import { UsageError } from './errors.ts'
+import { isReadable } from './load.ts'
 
 /** Options that say how the far end is reached. */
 export interface FarEndFlags {
@@ -40,6 +41,9 @@ export function farEnd(text: string, flags: FarEndFlags): FarEnd {
   }
   if (!isSsh && (identity !== undefined || knownHosts !== undefined)) {
     throw new UsageError('--identity and --known-hosts are for nbd+ssh://')
+  }
+  for (const file of [identity, knownHosts]) {
+    if (file !== undefined && !isReadable(file)) throw new UsageError(`${file}: can not be read`)
   }
   return { ...place, export: name, ...material, identity: absolute(identity), knownHosts: absolute(knownHosts) }
 }

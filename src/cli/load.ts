@@ -1,3 +1,4 @@
+import { accessSync, constants } from 'node:fs'
 import type { Config, TlsDoorConfig, UpstreamConfig } from '../config/config.ts'
 import { type FoundProblem, loadConfig } from '../config/load.ts'
 import { MaterialError } from '../pki/errors.ts'
@@ -37,6 +38,12 @@ function checkDoor(door: TlsDoorConfig, path: Path, warnings: Set<string>): read
 }
 
 function checkUpstream(upstream: UpstreamConfig, path: Path, warnings: Set<string>): readonly FoundProblem[] {
+  if (upstream.kind === 'ssh') {
+    const files = { identity: upstream.identity, 'known-hosts': upstream.knownHosts }
+    return Object.entries(files).flatMap(([key, file]) =>
+      file === undefined || isReadable(file) ? [] : [{ path: [...path, key], message: `${file}: can not be read` }],
+    )
+  }
   if (upstream.kind === 'file' || !upstream.tls) return []
   const { ca, cert, key } = upstream
   const keys = { ca, cert, key }
@@ -44,6 +51,16 @@ function checkUpstream(upstream: UpstreamConfig, path: Path, warnings: Set<strin
     ...attempt(() => loadClientMaterial({ cert, key }), path, keys, warnings),
     ...attempt(() => loadClientMaterial({ ca }), path, keys, warnings),
   ]
+}
+
+/** Whether a file is there and may be read. */
+export function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Loads, and turns a MaterialError into a problem at the key that names its file. */
