@@ -17,6 +17,7 @@ export type Program =
   | 'socat'
   | 'sshd'
   | 'ssh-keygen'
+  | 'ssh-agent'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -37,6 +37,7 @@ export const packages = {
   socat: 'socat',
   sshd: 'openssh-server',
   'ssh-keygen': 'openssh-client',
+  'ssh-agent': 'openssh-client',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -37,15 +37,16 @@ describe('the far end', () => {
 
   it('goes by SSH, with keys of SSH only', () => {
     const uri = 'nbd+ssh://me@gw:2222/disk?socket=/s'
-    expect(farEnd(uri, { identity: '/dev/null' })).toMatchObject({
+    expect(farEnd(uri, { knownHosts: '/dev/null' })).toMatchObject({
       kind: 'ssh',
       host: 'gw',
       port: 2222,
       user: 'me',
       target: { kind: 'unix', path: '/s' },
-      identity: '/dev/null',
+      knownHosts: '/dev/null',
     })
     expect(() => farEnd(uri, { identity: '/dev/null/gone' })).toThrow('can not be read')
+    expect(() => farEnd(uri, { identity: '/dev/null' })).toThrow('is no private key')
     expect(() => farEnd(uri, { ca: '/a' })).toThrow('certificates mean nothing')
     expect(() => farEnd('nbds://gw/disk', { identity: '/dev/null' })).toThrow('are for nbd+ssh://')
   })
