@@ -18,6 +18,9 @@ import { type Session, startSession } from './session.ts'
 export interface Gateway {
   readonly doors: readonly Door[]
 
+  /** The sessions that are open, and what they have moved so far. */
+  traffic(): { readonly sessions: number; readonly bytesRead: number; readonly bytesWritten: number }
+
   /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
   drain(ms: number): Promise<void>
 
@@ -74,7 +77,12 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     clearTimeout(timer)
     await stop()
   }
-  return { doors, drain, stop }
+  const traffic = (): ReturnType<Gateway['traffic']> => {
+    const counters = [...sessions].flatMap(session => session.counters() ?? [])
+    const sum = (key: 'bytesRead' | 'bytesWritten'): number => counters.reduce((all, each) => all + each[key], 0)
+    return { sessions: counters.length, bytesRead: sum('bytesRead'), bytesWritten: sum('bytesWritten') }
+  }
+  return { doors, traffic, drain, stop }
 }
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */

@@ -19,6 +19,8 @@ import { SessionHost } from './session-host.ts'
 export interface Session {
   /** Resolves, never rejects, when the connection is closed and all it held is given back. */
   readonly done: Promise<void>
+  /** What it has moved so far; undefined while it haggles. */
+  counters(): Relay['counters'] | undefined
   /** Ends it now. */
   stop(reason: string): void
 }
@@ -48,6 +50,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   }
   return {
     done: serve(),
+    counters: () => relay?.counters,
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }

@@ -18,6 +18,7 @@ export type Program =
   | 'sshd'
   | 'ssh-keygen'
   | 'ssh-agent'
+  | 'script'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -38,6 +38,7 @@ export const packages = {
   sshd: 'openssh-server',
   'ssh-keygen': 'openssh-client',
   'ssh-agent': 'openssh-client',
+  script: 'bsdutils',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */
