@@ -158,6 +158,10 @@ requires(
       const ended = await run(argv, { cwd: dir })
       expect(ended).toMatchObject({ code: 2, stderr: expect.stringContaining('is encrypted with a passphrase') })
     }
+    const gone = { SSH_AUTH_SOCK: join(dir, 'no-agent.sock') }
+    const agentless = await doorTo(sshd, 'port=1', { identity: undefined }, gone)
+    expect((await run(['nbdinfo', agentless.uri])).code).not.toBe(0)
+    expect(agentless.running.stderr()).toMatch(/no SSH with [^"]*agent/)
     const { uri, running } = await doorTo(sshd, 'port=1', { identity: join(dir, 'other') })
     expect((await run(['nbdinfo', uri])).code).not.toBe(0)
     expect(running.stderr()).toContain('All configured authentication methods failed')

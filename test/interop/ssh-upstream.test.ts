@@ -9,7 +9,7 @@ import { MAIN } from '../support/gateway.ts'
 import { runOk, start } from '../support/process.ts'
 import { childrenOf, rssKiB } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
-import { waitFor } from '../support/wait.ts'
+import { freePort, isConnectable, waitFor } from '../support/wait.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
 import { SIZE_MIB, test } from './ssh-ground.ts'
 
@@ -117,23 +117,44 @@ requires(
     expect(sshd.logins()).toBeLessThanOrEqual(2)
   })
 
-  test('is reached by connect, too', async ({ dir, disk, nbdServer, sshd }) => {
-    const server = await nbdServer({ exports: { disk: { file: disk, flush: true } } })
-    const uri = `nbd+ssh://${userInfo().username}@127.0.0.1:${sshd.port}/disk?port=${server.port}`
+  for (const where of ['unix', 'tcp'] as const) {
+    test(`is reached by connect, too, from ${where}`, async ({ dir, disk, nbdServer, sshd }) => {
+      const server = await nbdServer({ exports: { disk: { file: disk, flush: true } } })
+      const far = `nbd+ssh://${userInfo().username}@127.0.0.1:${sshd.port}/disk?port=${server.port}`
+      const [socket, port] = [join(dir, 'c.sock'), await freePort()]
+      const nearEnd = where === 'unix' ? `unix:${socket}` : `127.0.0.1:${port}`
+      const keys = ['--identity', sshd.identity, '--known-hosts', sshd.known('host')]
+      const argv = [process.execPath, MAIN, 'connect', far, '--listen', nearEnd, ...keys]
+      const address = where === 'unix' ? { path: socket } : { host: '127.0.0.1', port }
+      const client = await start(argv, { ready: () => isConnectable(address) })
+      try {
+        const uri = where === 'unix' ? `nbd+unix:///?socket=${socket}` : `nbd://127.0.0.1:${port}/`
+        const copy = join(dir, 'copy.img')
+        await runOk(['nbdcopy', uri, copy])
+        expect(await sha256(copy)).toBe(await sha256(disk))
+        const other = await seededFile(join(dir, 'other.img'), SIZE_MIB, 2)
+        await runOk(['nbdcopy', '--flush', other, uri])
+        expect(await sha256(disk)).toBe(await sha256(other))
+        client.kill('SIGINT')
+        expect(await client.waitForExit()).toEqual({ code: 0, signal: null })
+        expect(client.stderr()).toBe('')
+      } finally {
+        await client.stop()
+      }
+    })
+  }
+
+  test('is left by connect --once when the first client has ended', async ({ dir, disk, nbdServer, sshd }) => {
+    const server = await nbdServer({ exports: { disk: { file: disk } } })
+    const far = `nbd+ssh://${userInfo().username}@127.0.0.1:${sshd.port}/?port=${server.port}`
     const socket = join(dir, 'c.sock')
-    const keys = ['--identity', sshd.identity, '--known-hosts', sshd.known('host')]
-    const argv = [process.execPath, MAIN, 'connect', uri, '--listen', `unix:${socket}`, ...keys]
+    const keys = ['--identity', sshd.identity, '--known-hosts', sshd.known('host'), '--export', 'disk', '--once']
+    const argv = [process.execPath, MAIN, 'connect', far, '--listen', `unix:${socket}`, ...keys]
     const client = await start(argv, { ready: () => existsSync(socket) })
     try {
-      const copy = join(dir, 'copy.img')
-      await runOk(['nbdcopy', `nbd+unix:///?socket=${socket}`, copy])
-      expect(await sha256(copy)).toBe(await sha256(disk))
-      const other = await seededFile(join(dir, 'other.img'), SIZE_MIB, 2)
-      await runOk(['nbdcopy', '--flush', other, `nbd+unix:///?socket=${socket}`])
-      expect(await sha256(disk)).toBe(await sha256(other))
-      client.kill('SIGINT')
+      await runOk(['nbdcopy', `nbd+unix:///?socket=${socket}`, 'null:'])
       expect(await client.waitForExit()).toEqual({ code: 0, signal: null })
-      expect(client.stderr()).toBe('')
+      expect(existsSync(socket)).toBe(false)
     } finally {
       await client.stop()
     }
