@@ -1,7 +1,7 @@
 /** Certificates of hosts: what @cert-authority in known_hosts lets vouch for a host (PROTOCOL.certkeys, sshd(8)). */
 import { type Certificate, decodeCertificate } from '../ssh/certificate.ts'
 import { decodePublicKey, verifySignature } from '../ssh/public-key.ts'
-import { type HostKeys, matchesHostPattern } from './known-hosts.ts'
+import { type HostKeys, judgeHostKey, matchesHostPattern } from './known-hosts.ts'
 
 /** A certificate that may be believed, or why not. */
 export type CertificateVerdict =
@@ -21,7 +21,10 @@ function problemOf(certificate: Certificate, keys: HostKeys, host: string, nowMs
   if (!isHost) return 'is not the certificate of a host'
   const revoked = keys.revoked.find(({ key }) => key.equals(authorityBlob) || key.equals(plainBlob))
   if (revoked !== undefined) return `is revoked by line ${revoked.line}`
-  if (!keys.authorities.some(({ key }) => key.equals(authorityBlob))) return 'comes from another authority'
+  if (!keys.authorities.some(({ key }) => key.equals(authorityBlob))) {
+    // As with OpenSSH, a key that is trusted by itself stays so whoever else has certified it.
+    return judgeHostKey(keys, plainBlob).verdict === 'known' ? undefined : 'comes from another authority'
+  }
   // One without principals would stand for every host.
   if (!principals.some(name => matchesHostPattern(name, host))) return 'is for other hosts'
   if (nowMs < validAfterMs) return 'is not valid yet'
