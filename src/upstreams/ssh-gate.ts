@@ -8,7 +8,7 @@ import type { Client, ClientChannel } from 'ssh2'
 /** Unsent bytes from which on channels wait. */
 const SHUT_BYTES = 1024 * 1024
 /** Answers to a server that asks and asks, and reads nothing: no honest one comes near. */
-const MAX_UNSENT_BYTES = 16 * 1024 * 1024
+const MAX_UNSENT_BYTES = 8 * 1024 * 1024
 
 /** What channels of one connection wait at before they write. */
 export class SshGate {

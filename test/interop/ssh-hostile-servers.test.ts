@@ -21,6 +21,7 @@ const PATIENCE_MS = 20_000
 interface Wires {
   readonly _sock: Socket
   readonly _protocol: {
+    ping(): void
     channelOpenConfirm(to: number, from: number, window: number, packet: number): void
     channelData(to: number, data: Buffer): void
   }
@@ -166,6 +167,50 @@ describe('an SSH server', () => {
     expect(channel.writableLength).toBeGreaterThan(32 * MIB)
     for (const connection of connections) wiresOf(connection)._sock.resume()
     await waitFor('all bytes', () => got === 64 * MIB)
+    channel.destroy()
+  })
+
+  test('that never ends a change of keys is sent nothing meanwhile', async ({ trap }) => {
+    let got = 0
+    const { dial, connections } = await trap({
+      prepare: ({ _protocol }) => {
+        const confirm = _protocol.channelOpenConfirm.bind(_protocol)
+        _protocol.channelOpenConfirm = (to, from, _, packet) => confirm(to, from, 0xffff_ffff, packet)
+      },
+      open: accept => {
+        accept().on('data', (chunk: Buffer) => {
+          got += chunk.length
+        })
+      },
+    })
+    const channel = await dial()
+    const isChanging = (): boolean => {
+      const client: unknown = Reflect.get(channel, '_client')
+      return Reflect.get(Object(Reflect.get(Object(client), '_protocol')), '_kexinit') !== undefined
+    }
+    for (const connection of connections) {
+      wiresOf(connection)._sock.pause()
+      connection.rekey()
+    }
+    await waitFor('the change of keys', isChanging)
+    for (let written = 0; written < 16; written++) channel.write(Buffer.alloc(MIB, written))
+    for (let turns = 0; turns < 100; turns++) await turn()
+    expect(channel.writableLength).toBe(16 * MIB)
+    for (const connection of connections) wiresOf(connection)._sock.resume()
+    await waitFor('all bytes', () => got === 16 * MIB)
+    channel.destroy()
+  })
+
+  test('that asks and asks and reads no answer loses the connection', async ({ trap }) => {
+    const { dial, connections } = await trap({ open: accept => void accept() })
+    const channel = await dial()
+    const [wires] = connections.map(wiresOf)
+    wires?._sock.pause()
+    await waitFor('the end of the connection', () => {
+      if (wires?._sock.destroyed !== false) return true
+      for (let asked = 0; asked < 20_000; asked++) wires._protocol.ping()
+      return false
+    })
     channel.destroy()
   })
 })
