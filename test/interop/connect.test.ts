@@ -46,6 +46,7 @@ requires(
   'nbdinfo',
   'nbdcopy',
   'qemu-img',
+  'nbd-client',
   'nbdkit',
   'script',
 )('connect', () => {
@@ -88,6 +89,8 @@ requires(
     const uri = `nbd://${listening(client)}/disk`
     // LIST alone is no session.
     expect(await runOk(['nbdinfo', '--list', '--json', uri.replace('disk', '')])).toContain('"disk"')
+    const nearPort = listening(client).split(':')[1] ?? ''
+    expect(await runOk(['nbd-client', '-l', '127.0.0.1', nearPort])).toContain('disk')
     const before = await sha256(join(dir, 'disk.img'))
     const qemu = ['qemu-io', '-f', 'raw', '-c', 'write 0 4096', uri]
     expect((await run(qemu)).code).not.toBe(0)
