@@ -6,7 +6,7 @@ import { expect } from 'vitest'
 import { Opt } from '../../src/protocol/constants.ts'
 import { seededBytes, seededFile, sha256 } from '../support/disk.ts'
 import { MAIN } from '../support/gateway.ts'
-import { runOk, start } from '../support/process.ts'
+import { run, runOk, start } from '../support/process.ts'
 import { childrenOf, rssKiB } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, isConnectable, waitFor } from '../support/wait.ts'
@@ -143,6 +143,12 @@ requires(
       }
     })
   }
+
+  test('that nobody listens for is an error that says so', async ({ sshd, doorTo }) => {
+    const { uri, running } = await doorTo(sshd, 'port=1')
+    expect((await run(['nbdinfo', uri])).code).not.toBe(0)
+    expect(running.stderr()).toContain('no SSH channel to localhost:1: (SSH) Channel open failure: Connection refused')
+  })
 
   test('is left by connect --once when the first client has ended', async ({ dir, disk, nbdServer, sshd }) => {
     const server = await nbdServer({ exports: { disk: { file: disk } } })
