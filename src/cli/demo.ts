@@ -43,7 +43,8 @@ async function demo(dir: string): Promise<void> {
     const log = openLog({ level: 'info' })
     const gateway = await startGateway(config, log)
     process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))
-    await untilSignalled(gateway, log, () => log.info({}, 'the demo has nothing to reload'))
+    // Nothing to reload; but the default action of SIGHUP would end every session.
+    await untilSignalled(gateway, log, () => {})
   } finally {
     await server?.stop()
   }

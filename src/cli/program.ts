@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
+import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
 import { UsageError } from './errors.ts'
 import { probeCommand } from './probe.ts'
@@ -20,6 +21,7 @@ export function program(): Command {
     .exitOverride()
     .addCommand(serveCommand())
     .addCommand(checkCommand())
+    .addCommand(connectCommand())
     .addCommand(probeCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())

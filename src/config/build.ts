@@ -75,12 +75,14 @@ function buildUpstream(checked: CheckedExport['upstream'], { absolute }: Builder
   if ('file' in checked) return { kind: 'file', path: absolute(checked.file) }
   const found = (uri: UpstreamUri): UpstreamUri => (uri.kind === 'unix' ? { ...uri, path: absolute(uri.path) } : uri)
   if (!('uri' in checked)) return found(checked)
-  const { uri, ca, cert, key } = checked
+  const { uri, ca, cert, key, identity, 'known-hosts': knownHosts } = checked
   return {
     ...found(uri),
     ...(ca !== undefined && { ca: absolute(ca) }),
     ...(cert !== undefined && { cert: absolute(cert) }),
     ...(key !== undefined && { key: absolute(key) }),
+    ...(identity !== undefined && { identity: absolute(identity) }),
+    ...(knownHosts !== undefined && { knownHosts: absolute(knownHosts) }),
   }
 }
 

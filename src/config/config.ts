@@ -101,9 +101,11 @@ export interface DenyRuleConfig {
 /** What is behind an export: an NBD server, or a file or block device. */
 export type UpstreamConfig = (UpstreamUri & UpstreamMaterial) | { readonly kind: 'file'; readonly path: string }
 
-/** For TLS only: paths of PEM files. `cert` and `key` come together. */
+/** Paths: of PEM files for TLS, where `cert` and `key` come together; of a private key and known hosts for SSH. */
 export interface UpstreamMaterial {
   readonly ca?: string | undefined
   readonly cert?: string | undefined
   readonly key?: string | undefined
+  readonly identity?: string | undefined
+  readonly knownHosts?: string | undefined
 }

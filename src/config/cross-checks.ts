@@ -152,6 +152,10 @@ function upstreamProblems(value: unknown, path: Path, folder: string): readonly 
   } else if (map !== undefined && (map.cert === undefined) !== (map.key === undefined)) {
     problems.push({ path, message: '`cert` and `key` come together' })
   }
+  for (const key of uri?.ok === true && uri.value.kind !== 'ssh' ? ['identity', 'known-hosts'] : []) {
+    if (map?.[key] === undefined) continue
+    problems.push({ path: [...path, key], at: 'key', message: `\`${key}\` is for nbd+ssh://` })
+  }
   return problems
 }
 

@@ -9,7 +9,7 @@ const TOP = ['admin', 'leases', 'groups', 'workers']
 const DOOR = ['ssh', 'host-keys', 'authorized-keys', 'user-ca', 'revoked-keys', 'psk', 'proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const EXPORT_LIMITS = ['read', 'write', 'iops']
-const UPSTREAM = ['spawn', 'identity', 'known-hosts']
+const UPSTREAM = ['spawn']
 
 /** Whether a later version knows `key` in the map at `path`. */
 export function isLaterKey(path: Path, key: string): boolean {

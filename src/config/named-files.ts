@@ -15,5 +15,7 @@ function ofDoor(door: DoorConfig): readonly (string | undefined)[] {
 }
 
 function ofUpstream(upstream: UpstreamConfig): readonly (string | undefined)[] {
-  return upstream.kind === 'file' ? [] : [upstream.ca, upstream.cert, upstream.key]
+  if (upstream.kind === 'file') return []
+  const { ca, cert, key, identity, knownHosts } = upstream
+  return [ca, cert, key, identity, knownHosts]
 }

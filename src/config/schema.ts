@@ -74,12 +74,14 @@ const unixDoor = z
 const upstream = z
   .union(
     [
-      text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix:// or nbds+unix://.'),
+      text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix://, nbds+unix:// or nbd+ssh://.'),
       z.strictObject({
         uri: text(parseUpstreamUri).describe('NBD URI.'),
         ca: path.optional().describe("Certificates (PEM) that the upstream's must come from."),
         cert: path.optional().describe('Our client certificate, PEM.'),
         key: path.optional().describe('Its private key, PEM.'),
+        identity: path.optional().describe('For nbd+ssh://: our private key.'),
+        'known-hosts': path.optional().describe('For nbd+ssh://: the keys of hosts, as OpenSSH keeps them.'),
       }),
       z.strictObject({ file: path.describe('File or block device, served without a server behind.') }),
     ],

@@ -24,6 +24,9 @@ export interface Gateway {
    */
   reload(config: Config): Promise<void>
 
+  /** The sessions that are open, and what they have moved so far. */
+  traffic(): { readonly sessions: number; readonly bytesRead: number; readonly bytesWritten: number }
+
   /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
   drain(ms: number): Promise<void>
 
@@ -92,10 +95,16 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     clearTimeout(timer)
     await stop()
   }
+  const traffic = (): ReturnType<Gateway['traffic']> => {
+    const counters = [...sessions].flatMap(session => session.counters() ?? [])
+    const sum = (key: 'bytesRead' | 'bytesWritten'): number => counters.reduce((all, each) => all + each[key], 0)
+    return { sessions: counters.length, bytesRead: sum('bytesRead'), bytesWritten: sum('bytesWritten') }
+  }
   return {
     get doors() {
       return doorSet.doors
     },
+    traffic,
     reload,
     drain,
     stop,

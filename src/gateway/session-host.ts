@@ -80,8 +80,9 @@ export class SessionHost implements Host<OpenExport> {
     try {
       const { description, upstream, rights, rule } = ruling
       const { structuredReplies } = wants
-      this.#opened = await this.#context.dials.run(upstream, () =>
-        openExport({ name, description, upstream, rights, rule, structuredReplies }),
+      const { dials } = this.#context
+      this.#opened = await dials.run(upstream, () =>
+        openExport({ name, description, upstream, rights, rule, structuredReplies, ssh: dials.ssh }),
       )
       return this.#opened
     } catch (error) {

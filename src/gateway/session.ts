@@ -23,6 +23,9 @@ export interface Session {
   /** Ends it if what it was granted is not granted any more; whether it did. */
   recheck(): Promise<boolean>
 
+  /** What it has moved so far; undefined while it haggles. */
+  counters(): Relay['counters'] | undefined
+
   /** Ends it now. */
   stop(reason: string): void
 }
@@ -56,6 +59,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   return {
     done: serve(),
     recheck: async () => (await rights?.recheck()) ?? false,
+    counters: () => relay?.counters,
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }

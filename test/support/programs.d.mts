@@ -15,6 +15,10 @@ export type Program =
   | 'openssl'
   | 'certtool'
   | 'socat'
+  | 'sshd'
+  | 'ssh-keygen'
+  | 'ssh-agent'
+  | 'script'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

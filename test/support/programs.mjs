@@ -35,6 +35,10 @@ export const packages = {
   openssl: 'openssl',
   certtool: 'gnutls-bin',
   socat: 'socat',
+  sshd: 'openssh-server',
+  'ssh-keygen': 'openssh-client',
+  'ssh-agent': 'openssh-client',
+  script: 'bsdutils',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

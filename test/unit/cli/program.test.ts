@@ -156,7 +156,7 @@ describe('an export for door tcp', () => {
 describe('nbdgate probe', () => {
   it.each([
     ['http://127.0.0.1/', 'http:// is not one of nbd://'],
-    ['nbd+ssh://host/disk', 'nbd+ssh:// is not in this version'],
+    ['nbds+ssh://host/disk', 'nbds+ssh:// is not in this version'],
     ['disk', 'this is not an NBD URI'],
   ])('takes %s for a usage error', async (uri, what) => {
     const { code, stdout, stderr } = await nbdgate('probe', uri)

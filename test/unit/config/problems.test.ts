@@ -137,9 +137,11 @@ describe('keys of later versions are refused by name', () => {
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
-    expect(problemsOf(withExport('    upstream: nbd+ssh://u@h/x'))).toEqual(['5:15: nbd+ssh:// is not in this version'])
+    expect(problemsOf(withExport('    upstream: nbds+ssh://u@h/x'))).toEqual([
+      '5:15: nbds+ssh:// is not in this version',
+    ])
     expect(problemsOf(withExport('    upstream: { uri: "nbds://h/x", identity: i }'))).toEqual([
-      `5:36: \`identity\` ${LATER}`,
+      `5:36: \`identity\` is for nbd+ssh://`,
     ])
   })
 
