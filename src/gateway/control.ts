@@ -2,11 +2,13 @@
  * What a session asks of the rest of the gateway. One small interface, so that a session may run in another process
  * than the configuration: every answer is a promise and every argument plain data.
  */
-import type { Config, ExportConfig, UpstreamConfig } from '../config/config.ts'
+import type { Config, ExportConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { compilePolicy } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
-import type { DoorKind, Identity } from '../policy/identity.ts'
+import { type DoorKind, type Identity, keyOf } from '../policy/identity.ts'
+import type { Rate } from './rates.ts'
+import { Tally } from './tally.ts'
 
 /** Who asks, as policy sees it. */
 export interface Asker {
@@ -18,6 +20,8 @@ export interface Asker {
 export type Granted = Extract<Decision, { kind: 'granted' }> & {
   readonly upstream: UpstreamConfig
   readonly description: string | undefined
+  /** What all the traffic of the export, and that of the asker in it, is limited to. */
+  readonly rates: readonly Rate[]
 }
 
 /** A decision as a session gets it. */
@@ -30,9 +34,9 @@ export interface Control {
   /** Whether the asker may use an export, with which rights, by which rule. */
   decide(name: string, asker: Asker): Promise<Ruling>
 
-  /** Takes one of an export's sessions; false when all are taken. Each yes is followed by one release. */
-  acquire(name: string): Promise<boolean>
-  release(name: string): void
+  /** Takes one of the sessions that the export and the asker may have; false when all are taken. Each yes is followed by one release. */
+  acquire(name: string, asker: Asker): Promise<boolean>
+  release(name: string, asker: Asker): void
 }
 
 /** The control plane in the same process as its sessions. */
@@ -48,8 +52,7 @@ interface Entry {
 
 export function createControl(config: Config): LocalControl {
   let entries = compile(config)
-  /** Sessions by export; a reload does not forget them. */
-  const sessions = new Map<string, number>()
+  const sessions = new Tally()
   const rule = (entry: Entry | undefined, asker: Asker): Decision => decide(entry?.policy, asker, Date.now())
   return {
     visible: async asker =>
@@ -61,24 +64,32 @@ export function createControl(config: Config): LocalControl {
       const decision = rule(entry, asker)
       if (decision.kind === 'refused') return decision
       if (entry === undefined) return { kind: 'refused', reason: 'no such export' }
-      return { ...decision, upstream: entry.config.upstream, description: entry.config.description }
+      const { upstream, description, limits } = entry.config
+      const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
+      return { ...decision, upstream, description, rates }
     },
-    acquire: async name => {
+    acquire: async (name, asker) => {
       const entry = entries.get(name)
-      const taken = sessions.get(name) ?? 0
-      if (entry === undefined || taken >= (entry.config.limits.sessions ?? Number.POSITIVE_INFINITY)) return false
-      sessions.set(name, taken + 1)
-      return true
+      const decision = rule(entry, asker)
+      if (entry === undefined || decision.kind === 'refused') return false
+      return sessions.add([
+        [exportKey(name), entry.config.limits.sessions],
+        [askerKey(name, asker), decision.limits?.sessions],
+      ])
     },
-    release: name => {
-      const left = (sessions.get(name) ?? 0) - 1
-      if (left > 0) sessions.set(name, left)
-      else sessions.delete(name)
-    },
+    release: (name, asker) => sessions.remove([exportKey(name), askerKey(name, asker)]),
     replace: next => {
       entries = compile(next)
     },
   }
+}
+
+const exportKey = (name: string): string => `export ${name}`
+const askerKey = (name: string, { identity }: Asker): string => `${keyOf(identity)} export ${name}`
+
+function rateOf(key: string, limits: UseLimits | undefined): readonly Rate[] {
+  const { read, write, iops } = limits ?? {}
+  return read === undefined && write === undefined && iops === undefined ? [] : [{ key, read, write, iops }]
 }
 
 function compile(config: Config): ReadonlyMap<string, Entry> {

@@ -11,6 +11,7 @@ import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { DoorSet } from './door-set.ts'
 import { Limits } from './limits.ts'
+import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 
 /** A running gateway. */
@@ -43,13 +44,14 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const control = createControl(config)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
+  const rates = new RateBook()
   const sessions = new Set<Session>()
   let current = config
   let draining = false
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const context = { conn: ++conn, control, dials, log, limits: current.limits, isDraining: () => draining }
+    const context = { conn: ++conn, control, dials, rates, log, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
     sessions.add(session)
     void session.done.finally(() => {

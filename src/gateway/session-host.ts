@@ -6,11 +6,13 @@ import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
+import { Throttle } from '../relay/throttle.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
 import type { Asker, Granted } from './control.ts'
 import { type OpenExport, openExport } from './open-export.ts'
+import type { Rate } from './rates.ts'
 
 /** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
 export type Standing =
@@ -18,6 +20,8 @@ export type Standing =
   | { readonly kind: 'gone'; readonly why: string }
 
 export class SessionHost implements Host<OpenExport> {
+  /** What holds back the requests of the session. */
+  readonly throttle = new Throttle()
   readonly #visitor: Visitor
   readonly #context: SessionContext
   #identity: Identity
@@ -26,8 +30,9 @@ export class SessionHost implements Host<OpenExport> {
   #opened: OpenExport | undefined
   /** What `#opened` was opened with. */
   #upstream: UpstreamConfig | undefined
-  #acquired: string | undefined
+  #acquired: { readonly name: string; readonly asker: Asker } | undefined
   #secured: Secured | undefined
+  #rates: readonly Rate[] = []
 
   constructor(visitor: Visitor, context: SessionContext) {
     this.#visitor = visitor
@@ -68,11 +73,10 @@ export class SessionHost implements Host<OpenExport> {
       log.warn({ ...this.#base, ...facts }, 'refused')
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
-    if (wants.enter && !(await control.acquire(name))) {
+    if (wants.enter && !(await this.#enter(name, ruling))) {
       log.warn({ ...this.#base, export: printable(name), reason: 'limits.sessions', rule: ruling.rule }, 'refused')
       return refusal(Rep.ERR_POLICY, 'this export has as many sessions as it may')
     }
-    if (wants.enter) this.#acquired = name
     const reusable = this.#reusable(name, ruling, wants)
     if (reusable !== undefined) return reusable
     this.#forget()
@@ -87,7 +91,7 @@ export class SessionHost implements Host<OpenExport> {
       return this.#opened
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
-      if (wants.enter) this.#releaseExport()
+      if (wants.enter) this.#leave()
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
     }
@@ -120,6 +124,7 @@ export class SessionHost implements Host<OpenExport> {
     if (ruling.kind === 'refused') return { kind: 'gone', why: `${ruling.reason}${by(ruling.rule)}` }
     if (opened.rights === 'write' && ruling.rights === 'read')
       return { kind: 'gone', why: `read only${by(ruling.rule)}` }
+    this.#limit(ruling.rates)
     const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
     return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
   }
@@ -127,7 +132,7 @@ export class SessionHost implements Host<OpenExport> {
   /** Closes what was opened and gives back what was taken; nothing can be opened afterwards. */
   close(): void {
     this.#forget()
-    this.#releaseExport()
+    this.#leave()
   }
 
   get #asker(): Asker {
@@ -153,9 +158,25 @@ export class SessionHost implements Host<OpenExport> {
     this.#opened = undefined
   }
 
-  #releaseExport(): void {
-    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired)
+  async #enter(name: string, granted: Granted): Promise<boolean> {
+    const asker = this.#asker
+    if (!(await this.#context.control.acquire(name, asker))) return false
+    this.#acquired = { name, asker }
+    this.#limit(granted.rates)
+    return true
+  }
+
+  #leave(): void {
+    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired.name, this.#acquired.asker)
     this.#acquired = undefined
+    this.#limit([])
+  }
+
+  #limit(rates: readonly Rate[]): void {
+    const before = this.#rates
+    this.#rates = rates
+    this.throttle.use(this.#context.rates.take(rates))
+    this.#context.rates.giveBack(before)
   }
 }
 

@@ -45,7 +45,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       const { export: opened, wire } = negotiated
-      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, early: wire.rest() })
+      const { throttle } = host
+      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, throttle, early: wire.rest() })
       rights = new RightsWatch(host, why => relay?.stop(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
