@@ -109,7 +109,7 @@ describe('keys', () => {
 describe('rates', () => {
   test.each(['10', '0MB/s', '10MB', '1.5MB/s', '10 MB/s'])('%s is none', rate => {
     const problem = `"${rate}" is not a rate: write a whole number, a unit and /s, like 200MB/s`
-    expect(problemsOf(withUpstream(`    limits: { read: "${rate}" }`))).toEqual([`6:21: \`read\` ${problem}`])
+    expect(problemsOf(withUpstream(`    limits: { read: "${rate}" }`))).toEqual([`6:21: ${problem}`])
   })
 })
 

@@ -80,7 +80,9 @@ describe('a throttle', () => {
     expect(offsets()).toEqual([1n, 2n, 3n])
     for (const at of [0, 28, 56])
       session.upstream.deliver(Buffer.concat([simpleReply(cookieAt(session, at)), Buffer.alloc(1)]))
-    await vi.advanceTimersByTimeAsync(105)
+    await settled()
+    expect(session.client.ended).toBe(true)
+    for (const stream of [session.client, session.upstream]) stream.close()
     expect(await session.end).toEqual({ kind: 'disconnected' })
   })
 
