@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { type Log, openLog } from '../observe/log.ts'
-import { loadAll } from './load.ts'
+import { loadAll, sharedNames } from './load.ts'
 
 /** How long sessions have to end by themselves after SIGTERM. */
 const DRAIN_MS = 30_000
@@ -14,6 +14,7 @@ export function serveCommand(): Command {
     .action(async (options: { config: string }) => {
       const { config } = loadAll(options.config)
       const log = openLog(config.log)
+      for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
       await untilSignalled(await startGateway(config, log), log)
     })
 }

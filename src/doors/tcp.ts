@@ -12,7 +12,7 @@ export interface TcpDoorOptions {
   /** Addresses that may come in; others are closed at accept. Undefined: all. */
   readonly from?: readonly Cidr[] | undefined
   /** Makes it a TLS door. */
-  readonly tls?: TlsOffer | undefined
+  readonly tls?: ((stream: DuplexStream) => TlsOffer) | undefined
 }
 
 /** Opens a TCP door, plain or with STARTTLS. @throws DoorError */
@@ -28,7 +28,7 @@ export async function openTcpDoor(options: TcpDoorOptions, reception: Reception)
 function receive(
   socket: Socket,
   isWelcome: (address: string) => boolean,
-  tls: TlsOffer | undefined,
+  tls: TcpDoorOptions['tls'],
   reception: Reception,
 ): void {
   const stream = new DuplexStream(socket)
@@ -45,15 +45,17 @@ function receive(
     reception.turnedAway(peer, reason)
     return
   }
-  reception.enter({ stream, door: 'tcp', peer, identity: { address }, tls })
+  reception.enter({ stream, door: 'tcp', peer, identity: { address }, tls: tls?.(stream) })
 }
 
-function addressOf(server: Server): string {
+/** Where a server listens, for logs. */
+export function addressOf(server: Server): string {
   const bound = server.address()
   if (bound === null || typeof bound === 'string') return String(bound)
   return joinAddress(bound.address, bound.port)
 }
 
-function joinAddress(address: string, port: number): string {
+/** An address with its port, `[::1]:10809`. */
+export function joinAddress(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 }

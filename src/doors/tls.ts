@@ -37,8 +37,8 @@ interface Waiting {
   readonly reject: (error: TlsError) => void
 }
 
-/** A TLS end for one door. */
-export function offerTls(options: TlsOptions): TlsOffer {
+/** A TLS end for one door: what it offers to each of its visitors. */
+export function offerTls(options: TlsOptions): (stream: DuplexStream) => TlsOffer {
   const { material } = options
   const waiting = new WeakMap<object, Waiting>()
   const asksForCertificate = material.ca !== undefined
@@ -58,7 +58,7 @@ export function offerTls(options: TlsOptions): TlsOffer {
   })
   server.on('secureConnection', socket => waiterOf(waiting, socket)?.resolve(socket))
   server.on('tlsClientError', (error, socket) => waiterOf(waiting, socket)?.reject(handshakeError(error)))
-  return { mode: options.mode, upgrade: stream => upgrade(server, waiting, stream, options) }
+  return stream => ({ mode: options.mode, upgrade: () => upgrade(server, waiting, stream, options) })
 }
 
 async function upgrade(

@@ -4,6 +4,7 @@
  */
 import type { Config, DoorConfig } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
+import { openSshDoor } from '../doors/ssh.ts'
 import { openTcpDoor } from '../doors/tcp.ts'
 import { offerTls } from '../doors/tls.ts'
 import { openUnixDoor } from '../doors/unix.ts'
@@ -50,6 +51,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const reception: Reception = {
     enter,
     admit: address => limits.admit(address),
+    left: address => limits.leave(address),
     turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }
@@ -109,6 +111,8 @@ function openDoor(door: DoorConfig, config: Config, reception: Reception, log: L
       const tls = offerTls({ ...door, material, handshakeMs: config.limits.negotiationMs })
       return openTcpDoor({ host: door.host, port: door.port, tls }, reception)
     }
+    case 'ssh':
+      return openSshDoor({ ...door, loginMs: config.limits.negotiationMs, log }, reception)
     case 'tcp':
       return openTcpDoor({ host: door.host, port: door.port, from: door.from }, reception)
     case 'unix':

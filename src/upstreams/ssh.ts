@@ -11,9 +11,9 @@ import type { Duplex } from 'node:stream'
 import type { Client, ClientChannel, ConnectConfig } from 'ssh2'
 import type { UpstreamConfig } from '../config/config.ts'
 import { printable } from '../protocol/strings.ts'
+import { CIPHERS, hostKeyAlgorithms, KEX, MACS, rekeyOnSchedule } from '../ssh/algorithms.ts'
 import { UpstreamError } from './errors.ts'
 import { type HostKeys, hostKeys, judgeHostKey } from './known-hosts.ts'
-import { CIPHERS, hostKeyAlgorithms, KEX, MACS, rekeyOnSchedule } from './ssh-algorithms.ts'
 
 type SshConfig = Extract<UpstreamConfig, { kind: 'ssh' }>
 

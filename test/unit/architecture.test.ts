@@ -16,6 +16,7 @@ const LAYERS = [
   'policy',
   'sharing',
   'upstreams',
+  'ssh',
   'pki',
   'config',
   'observe',
@@ -30,7 +31,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   koffi: ['platform'],
   'node-forge': ['pki'],
   pino: ['observe'],
-  ssh2: ['doors', 'upstreams'],
+  ssh2: ['doors', 'upstreams', 'ssh'],
   yaml: ['config'],
   zod: ['config'],
 }

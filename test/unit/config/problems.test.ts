@@ -126,14 +126,6 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
   })
 
-  test('the ssh door', () => {
-    expect(problemsOf(withDoors('doors:\n  - ssh: 0.0.0.0:22\n    host-keys: [k]'))).toEqual([
-      `3:5: \`ssh\` ${LATER}`,
-      `4:5: \`host-keys\` ${LATER}`,
-    ])
-    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual([`6:13: the ssh door ${LATER}`])
-  })
-
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
@@ -148,7 +140,7 @@ describe('keys of later versions are refused by name', () => {
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
       '6:20: psk: identities need pre-shared keys, which this version does not have',
-      '7:12: ssh: identities need the ssh door, which this version does not have',
+      '7:12: ssh: needs an ssh door, and there is none',
     ])
   })
 })
@@ -171,10 +163,10 @@ describe('values', () => {
     ['limits: { idle: 10 minutes }', '1:17: "10 minutes" is not a time'],
     ['doors: []', '1:8: `doors` needs at least one door'],
     ['doors: {}', '1:8: `doors` must be a list, not a map'],
-    ['doors: [3]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
-    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [3]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
+    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
     ['doors: [{ tcp: "h:1", unix: s }]', '1:11: `tcp` can not stand beside `unix`'],
-    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
     ['doors: [{ tcp: 10809, from: [10.0.0.0/8] }]', '1:16: `tcp` must be text, not a number; put it in quotes'],
     ['doors: [{ tcp: "h", from: [10.0.0.0/8] }]', '1:16: "h" has no port: write HOST:PORT'],
     ['doors: [{ tcp: "h:1", from: [] }]', '1:29: `from` needs at least one network'],
@@ -218,7 +210,7 @@ describe('values', () => {
     ['exports: [{ deny: [[anyone, "address:x"]] }]', '1:29: "x" is not an IP address or network'],
     ['exports: [{ deny: anyone }]', '1:19: `deny` must be a list, not text'],
     ['exports: [{ doors: [] }]', '1:20: an empty list would shut every door'],
-    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, tcp or unix'],
+    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, ssh, tcp or unix'],
     ['exports: [{ limits: { sessions: 0 } }]', '1:33: `sessions` must be at least 1'],
   ])('%s', (text, problem) => {
     const problems = problemsOf(text)
