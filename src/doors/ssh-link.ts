@@ -9,6 +9,7 @@ import type { Connection } from 'ssh2'
 import { encodeString } from '../protocol/ssh-string.ts'
 import { rekeyOnSchedule } from '../ssh/algorithms.ts'
 import { SIGNATURE_ALGORITHMS } from '../ssh/public-key.ts'
+import { usePacketMemory } from './ssh-packets.ts'
 import { SshStream, type StreamLink } from './ssh-stream.ts'
 import type { SshChannel, SshProtocol } from './ssh2.ts'
 
@@ -61,7 +62,10 @@ export class SshLink implements StreamLink {
     this.#guard()
     this.#announceSignatures()
     rekeyOnSchedule(client, socket)
-    client.on('rekey', () => this.#serve())
+    client.on('handshake', () => {
+      usePacketMemory(protocol._cipher)
+      this.#serve()
+    })
     client.once('end', () => this.#lost(undefined))
     client.once('close', () => this.#lost(undefined))
     socket.on('drain', () => this.#serve())
@@ -96,7 +100,7 @@ export class SshLink implements StreamLink {
     if (!this.#corked) {
       this.#corked = true
       this.#socket.cork()
-      process.nextTick(() => {
+      setImmediate(() => {
         this.#corked = false
         this.#socket.uncork()
       })

@@ -4,6 +4,7 @@
  */
 import { createRequire } from 'node:module'
 import type ssh2 from 'ssh2'
+import type { PacketCipher } from './ssh-packets.ts'
 
 type Handler = (protocol: unknown, ...args: readonly unknown[]) => void
 
@@ -16,7 +17,8 @@ export interface SshProtocol {
   /** Packets that wait for the end of a key exchange. */
   readonly _queue: readonly unknown[] | undefined
   readonly _kex: { remoteExtInfoEnabled: boolean } | undefined
-  readonly _cipher: { encrypt(packet: Buffer): void }
+  /** Another one after each key exchange. */
+  readonly _cipher: PacketCipher & { encrypt(packet: Buffer): void }
   readonly _packetRW: { readonly write: { alloc(length: number): Buffer; finalize(packet: Buffer): Buffer } }
   _onHandshakeComplete: (...args: readonly unknown[]) => void
   rekey(): void
@@ -111,7 +113,7 @@ function isProtocol(value: unknown): value is SshProtocol {
   const at = (name: string): unknown => Reflect.get(Object(value), name)
   return (
     functionsOf(at('_handlers'), HANDLERS) &&
-    functionsOf(at('_cipher'), ['encrypt']) &&
+    functionsOf(at('_cipher'), ['encrypt', 'allocPacket']) &&
     functionsOf(Reflect.get(Object(at('_packetRW')), 'write'), ['alloc', 'finalize'])
   )
 }
