@@ -128,21 +128,37 @@ function serveSession(session: Session, ways: Ways, refuse: (what: string, reaso
     (what: string, reason: string) =>
     (_: unknown, reject: (() => void) | undefined): void => {
       refuse(what, reason)
-      tell(session, ways, reason)
       reject?.()
     }
-  const start = (what: string, accept: () => unknown, reject: (() => void) | undefined): void => {
-    const reason = what === 'nbd' ? commandProblem(ways) : 'no command but nbd can be run here'
-    if (reason === undefined) admitChannel(accept(), { kind: 'all' }, true, ways)
-    ways.giveBack()
-    if (reason !== undefined) no(printable(what, 64), reason)(undefined, reject)
+  const refuseCommand = (what: string, reason: string, accept: () => unknown): void => {
+    refuse(what, reason)
+    endWith(accept(), reason, ways)
   }
-  session.on('exec', (accept, reject, { command }) => start(command, accept, reject))
-  session.on('subsystem', (accept, reject, { name }) => start(name, accept, reject))
-  session.on('shell', no('shell', 'there is no shell here: forward a port, or run nbd'))
+  const start = (what: string, accept: () => unknown): void => {
+    const reason = what === 'nbd' ? commandProblem(ways) : 'no command but nbd can be run here'
+    if (reason !== undefined) refuseCommand(printable(what, 64), reason, accept)
+    else admitChannel(accept(), { kind: 'all' }, true, ways)
+    ways.giveBack()
+  }
+  session.on('exec', (accept, _, { command }) => start(command, accept))
+  session.on('subsystem', (accept, _, { name }) => start(name, accept))
+  session.on('shell', accept => refuseCommand('shell', 'there is no shell here: forward a port, or run nbd', accept))
   session.on('pty', no('pty', 'there are no terminals here'))
   session.on('x11', no('x11', 'there is no X11 here'))
   session.on('auth-agent', no('agent', 'agents are not forwarded here'))
+}
+
+/** A request that fails has no room for a reason: the command runs, and all it does is to say it. */
+function endWith(channel: unknown, reason: string, { link }: Ways): void {
+  if (!isChannel(channel)) return
+  const { outgoing } = channel
+  channel.on('error', () => {})
+  channel.resume()
+  link.protocol.channelExtData(outgoing.id, Buffer.from(`nbdgate: ${reason}\r\n`), STDERR)
+  link.protocol.exitStatus(outgoing.id, 1)
+  link.protocol.channelEOF(outgoing.id)
+  link.protocol.channelClose(outgoing.id)
+  outgoing.state = 'closing'
 }
 
 function commandProblem(ways: Ways): string | undefined {
@@ -150,13 +166,6 @@ function commandProblem(ways: Ways): string | undefined {
   if (standing.kind === 'refused') return 'this login is not good any more'
   if (!isPermitted({ kind: 'all' }, standing.permitted)) return 'this key may not go there'
   return ways.isClosing() ? 'the gateway is shutting down' : ways.reserve()
-}
-
-/** Says it where the client's user sees it: a request that fails has no room for a reason. */
-function tell(session: Session, { link }: Ways, reason: string): void {
-  const info: unknown = Reflect.get(session, '_chanInfo')
-  const id: unknown = Reflect.get(Object(Reflect.get(Object(info), 'outgoing')), 'id')
-  if (typeof id === 'number') link.protocol.channelExtData(id, Buffer.from(`nbdgate: ${reason}\r\n`), STDERR)
 }
 
 function admitChannel(channel: unknown, target: Target, isCommand: boolean, ways: Ways): void {
@@ -169,6 +178,8 @@ function admitChannel(channel: unknown, target: Target, isCommand: boolean, ways
 function countRefusals(ways: Ways): (what: string, reason: string) => void {
   let count = 0
   return (what, reason) => {
+    // What came in the same piece as the last one is not worth a line.
+    if (count >= MAX_REFUSALS) return
     ways.refused(what, reason)
     if (++count === MAX_REFUSALS) ways.link.end()
   }

@@ -212,7 +212,7 @@ class Visit {
     clearTimeout(this.#timer)
     door.visits.delete(this)
     door.reception.left(address)
-    const error = this.#error === undefined ? {} : { err: this.#error }
+    const error = this.#error === undefined || isGoodbye(this.#error) ? {} : { err: this.#error }
     if (this.#login?.facts !== undefined) {
       const level = this.#why === undefined ? 'info' : 'warn'
       this.#log[level](
@@ -225,6 +225,11 @@ class Visit {
     const facts = { user: printable(user, 64), reason: this.#why ?? reason, attempts }
     this.#log.warn({ ...this.#facts, ...facts, ...error }, 'ssh login failed')
   }
+}
+
+/** A connection that is reset has ended, however rudely. */
+function isGoodbye(error: Error): boolean {
+  return 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE')
 }
 
 function describe({ file, problem }: FileProblem): Record<string, unknown> {
