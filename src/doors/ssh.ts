@@ -43,7 +43,7 @@ export async function openSshDoor(options: SshDoorOptions, reception: Reception)
   const { host, port, log } = options
   const { keys, warnings } = loadHostKeys(options.hostKeys)
   for (const warning of warnings) log.warn({ warning }, 'key material')
-  if (!isNative()) log.warn({}, 'ssh2 runs without its native cipher: ssh costs several times the processor')
+  if (!isNative()) log.warn({}, 'ssh runs without its native cipher')
   const ring = new KeyRing(options, problem => log.warn(describe(problem), 'ssh key file'))
   // Once now, so that what is wrong is said at start.
   ring.keys()
