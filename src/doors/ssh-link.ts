@@ -17,7 +17,7 @@ import type { SshChannel, SshProtocol } from './ssh2.ts'
 const SOCKET_BYTES = 1024 * 1024
 
 /** Bytes in the socket above which the peer is not read: it asks for answers and takes none. */
-const FLOOD_BYTES = 4 * 1024 * 1024
+const FLOOD_BYTES = 2 * 1024 * 1024
 
 /** Packets that may wait for the end of a key exchange. */
 const MAX_QUEUED_PACKETS = 1024

@@ -107,17 +107,18 @@ describe('a client that', () => {
     expect(await door.logged('ssh ended')).toMatchObject({ reason: 'a window larger than there are' })
   })
 
-  test('asks and asks and takes no answers is not read any more', async () => {
+  test('asks and asks and takes no answers is not read any more', { timeout: 60_000 }, async () => {
     const door = await openDoor()
     const client = await login(door)
     client.protocol._handlers.REQUEST_FAILURE = () => {}
     client.socket.pause()
-    for (let i = 0; i < 300_000; i++) client.protocol.ping()
-    const unread = await settled(() => client.socket.writableLength)
+    for (let i = 0; i < 500_000; i++) client.protocol.ping()
+    // Of a write that has begun, writableLength does not say how much has left.
+    const queued = (): number => Number(Reflect.get(Object(Reflect.get(client.socket, '_handle')), 'writeQueueSize'))
+    const unread = await settled(queued)
     expect(unread).toBeGreaterThan(MIB)
-    client.socket.resume()
-    await waitFor('all answers', () => client.socket.writableLength === 0)
-    await openChannel(client)
+    client.socket.destroy()
+    await waitFor('its end', () => door.places() === 0)
   })
 
   test('goes on to ask for what is refused has 64 refusals', async () => {
