@@ -9,7 +9,7 @@ import type { Connection } from 'ssh2'
 import { encodeString } from '../protocol/ssh-string.ts'
 import { rekeyOnSchedule } from '../ssh/algorithms.ts'
 import { SIGNATURE_ALGORITHMS } from '../ssh/public-key.ts'
-import { usePacketMemory } from './ssh-packets.ts'
+import { PacketMemory } from './ssh-packets.ts'
 import { SshStream, type StreamLink } from './ssh-stream.ts'
 import type { SshChannel, SshProtocol } from './ssh2.ts'
 
@@ -24,6 +24,9 @@ const MAX_QUEUED_PACKETS = 1024
 
 /** How much a channel sends before the next one has its turn. */
 const QUANTUM_BYTES = 256 * 1024
+
+/** What leaves as one write at most, more or less. */
+const PIECE_BYTES = 128 * 1024
 
 /** RFC 4254, 5.2: a window has at most 2^32 - 1 bytes. */
 const MAX_WINDOW = 2 ** 32 - 1
@@ -50,7 +53,8 @@ export class SshLink implements StreamLink {
   readonly #streams = new Map<number, SshStream>()
   readonly #open = new Set<SshStream>()
   readonly #waiting = new Set<SshStream>()
-  #corked = false
+  #corkedBytes = 0
+  #flushing: NodeJS.Immediate | undefined
   #dead = false
 
   /** Takes over from ssh2. */
@@ -62,8 +66,10 @@ export class SshLink implements StreamLink {
     this.#guard()
     this.#announceSignatures()
     rekeyOnSchedule(client, socket)
+    // A packet is written in the turn in which it is allocated: what the socket does not hold any more has left.
+    const memory = new PacketMemory(() => socket.writableLength === 0)
     client.on('handshake', () => {
-      usePacketMemory(protocol._cipher)
+      memory.serve(protocol._cipher)
       this.#serve()
     })
     client.once('end', () => this.#lost(undefined))
@@ -95,17 +101,18 @@ export class SshLink implements StreamLink {
     return stream
   }
 
-  /** Sends data on a channel. All that is sent in one turn of the loop leaves as one write. */
+  /**
+   * Sends data on a channel. What is sent in one turn of the loop leaves together, but for much of it, which leaves in
+   * pieces: the peer decrypts one while we encrypt the next.
+   */
   send(channel: number, data: Buffer): void {
-    if (!this.#corked) {
-      this.#corked = true
+    if (this.#flushing === undefined) {
       this.#socket.cork()
-      setImmediate(() => {
-        this.#corked = false
-        this.#socket.uncork()
-      })
+      this.#flushing = setImmediate(this.#flush)
     }
     this.protocol.channelData(channel, data)
+    this.#corkedBytes += data.length
+    if (this.#corkedBytes >= PIECE_BYTES) this.#flush()
   }
 
   /** Calls `pump` of the stream when there is room again. */
@@ -189,6 +196,13 @@ export class SshLink implements StreamLink {
       this.#waiting.delete(stream)
       stream.pump(QUANTUM_BYTES)
     }
+  }
+
+  readonly #flush = (): void => {
+    clearImmediate(this.#flushing)
+    this.#flushing = undefined
+    this.#corkedBytes = 0
+    this.#socket.uncork()
   }
 
   readonly #watchFlood = (): void => {
