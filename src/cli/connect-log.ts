@@ -1,6 +1,7 @@
 /** The log of `nbdgate connect`: one line for people where the gateway writes JSON, and word of the sessions. */
 import type { Facts, Log } from '../observe/log.ts'
 import { printable } from '../protocol/strings.ts'
+import { bytesText } from './connect-progress.ts'
 
 /** What a log for the terminal is made with. */
 export interface ConnectLogOptions {
@@ -37,8 +38,13 @@ function sentence(facts: Facts, message: string): string {
     const value = facts[name]
     return value === undefined || value === '' ? [] : [`${name} ${String(value)}`]
   })
-  const { err, doors } = facts
+  const { err, doors, bytesRead, bytesWritten } = facts
+  const moved = [`read ${amount(bytesRead)}`, `written ${amount(bytesWritten)}`].filter(text => !text.endsWith(' '))
   const open = Array.isArray(doors) ? doors.map(({ kind, address }) => `${kind}:${address}`) : []
-  const all = [...shown, ...open, ...(err instanceof Error ? [err.message] : [])].join(', ')
+  const all = [...shown, ...moved, ...open, ...(err instanceof Error ? [err.message] : [])].join(', ')
   return all === '' ? message : `${message}: ${all}`
+}
+
+function amount(bytes: unknown): string {
+  return typeof bytes === 'number' ? bytesText(bytes) : ''
 }

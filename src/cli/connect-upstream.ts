@@ -3,6 +3,7 @@ import { join, resolve } from 'node:path'
 import type { UpstreamConfig } from '../config/config.ts'
 import { parseUpstreamUri } from '../config/upstream-uri.ts'
 import { UsageError } from './errors.ts'
+import { sshFileProblems } from './load.ts'
 
 /** Options that say how the far end is reached. */
 export interface FarEndFlags {
@@ -41,6 +42,8 @@ export function farEnd(text: string, flags: FarEndFlags): FarEnd {
   if (!isSsh && (identity !== undefined || knownHosts !== undefined)) {
     throw new UsageError('--identity and --known-hosts are for nbd+ssh://')
   }
+  const [broken] = sshFileProblems(flags)
+  if (broken !== undefined) throw new UsageError(broken.problem)
   return { ...place, export: name, ...material, identity: absolute(identity), knownHosts: absolute(knownHosts) }
 }
 

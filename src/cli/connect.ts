@@ -7,6 +7,7 @@ import type { Config, DoorConfig, ExportConfig } from '../config/config.ts'
 import { startGateway } from '../gateway/gateway.ts'
 import { nearEnd } from './connect-listen.ts'
 import { connectLog } from './connect-log.ts'
+import { type Progress, showProgress } from './connect-progress.ts'
 import { type FarEndFlags, farEnd } from './connect-upstream.ts'
 
 /** How long sessions have to end by themselves after the first signal. */
@@ -38,7 +39,7 @@ export function connectCommand(): Command {
     .option('--known-hosts <file>', 'keys of SSH hosts (default: ~/.ssh/known_hosts)')
     .option('--export <name>', 'export to ask for, where the URI names none')
     .option('--read-only', 'let nobody write, whatever the server grants')
-    .option('--once', 'end when the first session has ended')
+    .option('--once', 'end when the first client has ended its sessions')
     .option('--verbose', 'say what happens also where standard error is no terminal')
     .option('--insecure-listen-anywhere', 'listen on any address: whoever reaches it uses the export')
     .action(connect)
@@ -48,18 +49,21 @@ async function connect(uri: string, flags: ConnectFlags): Promise<void> {
   const door = nearEnd(flags.listen, { anywhere: flags.insecureListenAnywhere === true })
   const config = connectConfig(door, farEnd(uri, flags), flags.readOnly === true ? 'read' : 'write')
   let lastEnded = (): void => {}
+  let progress: Progress | undefined
+  const write = (text: string): void => void process.stderr.write(text)
   const log = connectLog({
     verbose: flags.verbose === true || process.stderr.isTTY === true,
-    write: line => process.stderr.write(line),
+    write: line => (progress === undefined ? write(line) : progress.above(line)),
     lastEnded: () => lastEnded(),
   })
   const gateway = await startGateway(config, log)
+  if (process.stderr.isTTY === true) progress = showProgress(gateway.traffic, write)
   await new Promise<void>((resolve, reject) => {
     let ending = false
     const end = (): void => {
       const ended = ending ? gateway.stop() : gateway.drain(DRAIN_MS)
       ending = true
-      ended.then(resolve, reject)
+      ended.finally(() => progress?.stop()).then(resolve, reject)
     }
     if (flags.once === true) lastEnded = end
     for (const signal of SIGNALS) process.on(signal, end)

@@ -44,7 +44,8 @@ async function demo(dir: string): Promise<void> {
     const log = openLog({ level: 'info' })
     const gateway = await startGateway(config, log)
     process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))
-    await untilSignalled(gateway, log)
+    // Nothing to reload; but the default action of SIGHUP would end every session.
+    await untilSignalled(gateway, log, () => {})
   } finally {
     await server?.stop()
   }

@@ -1,4 +1,5 @@
-import type { Config, SshDoorConfig, TlsDoorConfig, UpstreamConfig } from '../config/config.ts'
+import { accessSync, constants } from 'node:fs'
+import type { Config, SshDoorConfig, TlsDoorConfig, UpstreamConfig, UpstreamMaterial } from '../config/config.ts'
 import { ConfigError, type ConfigProblem } from '../config/errors.ts'
 import { type FoundProblem, loadConfig } from '../config/load.ts'
 import { loadHostKeys } from '../doors/ssh-host-keys.ts'
@@ -6,6 +7,7 @@ import { MaterialError } from '../pki/errors.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 import { whoProblem } from '../policy/who.ts'
 import { KeyRing } from '../ssh/key-ring.ts'
+import { loadIdentity } from '../upstreams/ssh-identity.ts'
 
 /** A configuration that can be served, and what an operator should know although it works. */
 export interface Loaded {
@@ -89,6 +91,9 @@ export function sharedNames(config: Config): readonly string[] {
 }
 
 function checkUpstream(upstream: UpstreamConfig, path: Path, warnings: Set<string>): readonly FoundProblem[] {
+  if (upstream.kind === 'ssh') {
+    return sshFileProblems(upstream).map(({ key, problem }) => ({ path: [...path, key], message: problem }))
+  }
   if (upstream.kind === 'file' || !upstream.tls) return []
   const { ca, cert, key } = upstream
   const keys = { ca, cert, key }
@@ -96,6 +101,31 @@ function checkUpstream(upstream: UpstreamConfig, path: Path, warnings: Set<strin
     ...attempt(() => loadClientMaterial({ cert, key }), path, keys, warnings),
     ...attempt(() => loadClientMaterial({ ca }), path, keys, warnings),
   ]
+}
+
+/** What is wrong with the files that an SSH upstream names. */
+export function sshFileProblems({ identity, knownHosts }: UpstreamMaterial): readonly SshFileProblem[] {
+  const problems: SshFileProblem[] = []
+  const loaded = identity === undefined ? undefined : loadIdentity(identity)
+  if (loaded !== undefined && 'problem' in loaded) problems.push({ key: 'identity', problem: loaded.problem })
+  if (knownHosts !== undefined && !isReadable(knownHosts)) {
+    problems.push({ key: 'known-hosts', problem: `${knownHosts}: can not be read` })
+  }
+  return problems
+}
+
+interface SshFileProblem {
+  readonly key: 'identity' | 'known-hosts'
+  readonly problem: string
+}
+
+function isReadable(file: string): boolean {
+  try {
+    accessSync(file, constants.R_OK)
+    return true
+  } catch {
+    return false
+  }
 }
 
 /** Loads, and turns a MaterialError into a problem at the key that names its file. */

@@ -2,6 +2,7 @@ import { Command } from 'commander'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { type Log, openLog } from '../observe/log.ts'
 import { loadAll, sharedNames } from './load.ts'
+import { Reloading } from './reloading.ts'
 
 /** How long sessions have to end by themselves after SIGTERM. */
 const DRAIN_MS = 30_000
@@ -15,12 +16,15 @@ export function serveCommand(): Command {
       const { config } = loadAll(options.config)
       const log = openLog(config.log)
       for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
-      await untilSignalled(await startGateway(config, log), log)
+      const gateway = await startGateway(config, log)
+      const reloading = new Reloading(gateway, config, log)
+      await untilSignalled(gateway, log, () => reloading.request('SIGHUP'))
+      reloading.close()
     })
 }
 
 /** Resolves when the gateway has been told to end, and has. */
-export async function untilSignalled(gateway: Gateway, log: Log): Promise<void> {
+export async function untilSignalled(gateway: Gateway, log: Log, reload: () => void): Promise<void> {
   let signals = 0
   await new Promise<void>((resolve, reject) => {
     const end = (signal: NodeJS.Signals): void => {
@@ -31,7 +35,6 @@ export async function untilSignalled(gateway: Gateway, log: Log): Promise<void> 
     }
     process.on('SIGTERM', end)
     process.on('SIGINT', end)
-    // The default action of SIGHUP would end the gateway, and with it every session.
-    process.on('SIGHUP', () => log.warn({}, 'reload is not in this version'))
+    process.on('SIGHUP', reload)
   })
 }

@@ -76,15 +76,16 @@ function buildExport(checked: CheckedExport, builder: Builder, path: Path): Expo
     name,
     ...(description !== undefined && { description }),
     upstream: buildUpstream(checked.upstream, builder),
-    allow: checked.allow.map(({ who, rights, until }, index) => ({
+    allow: checked.allow.map(({ who, rights, until, limits: ofEach }, index) => ({
       who: list(who),
       rights,
       ...(until !== undefined && { untilMs: until }),
+      ...(ofEach !== undefined && { limits: ofEach }),
       source: source([...path, 'allow', index]),
     })),
     deny: checked.deny.map((who, index) => ({ who: list(who), source: source([...path, 'deny', index]) })),
     ...(doors !== undefined && { doors }),
-    limits: limits.sessions === undefined ? {} : { sessions: limits.sessions },
+    limits,
     source: source(path),
   }
 }

@@ -92,8 +92,20 @@ export interface ExportConfig {
   readonly deny: readonly DenyRuleConfig[]
   /** Absent: every door. */
   readonly doors?: readonly DoorConfig['kind'][]
-  readonly limits: { readonly sessions?: number }
+  /** For all its sessions together. */
+  readonly limits: UseLimits
   readonly source: string
+}
+
+/** How much use may be made of an export; what is absent is not limited. */
+export interface UseLimits {
+  readonly sessions?: number | undefined
+  /** Bytes of READs a second. */
+  readonly read?: number | undefined
+  /** Bytes of WRITEs a second. */
+  readonly write?: number | undefined
+  /** Requests a second. */
+  readonly iops?: number | undefined
 }
 
 /** All of `who` (at least one) must hold. `untilMs`: milliseconds of the epoch. */
@@ -101,6 +113,8 @@ export interface AllowRuleConfig {
   readonly who: readonly string[]
   readonly rights: 'read' | 'write'
   readonly untilMs?: number
+  /** For each identity that comes in by this rule. */
+  readonly limits?: UseLimits
   readonly source: string
 }
 

@@ -8,7 +8,6 @@ import type { Path } from './yaml-source.ts'
 const TOP = ['admin', 'leases', 'groups', 'workers']
 const DOOR = ['psk', 'proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
-const EXPORT_LIMITS = ['read', 'write', 'iops']
 const UPSTREAM = ['spawn']
 
 /** Whether a later version knows `key` in the map at `path`. */
@@ -29,8 +28,6 @@ function keysAt(path: Path): readonly string[] {
       return DOOR
     case 'exports':
       return EXPORT
-    case 'exports.limits':
-      return EXPORT_LIMITS
     case 'exports.upstream':
       return UPSTREAM
     default:

@@ -10,7 +10,7 @@ import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
 import { laterProblem } from './later.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
-import { parseDuration } from './units.ts'
+import { parseDuration, parseRate } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
 
 const text = <T>(parse: (text: string) => Parsed<T>) =>
@@ -108,6 +108,12 @@ const upstream = z
   )
   .describe('What is behind the export.')
 
+const rates = {
+  read: text(parseRate).optional().describe('Bytes of READs a second: 200MB/s.'),
+  write: text(parseRate).optional().describe('Bytes of WRITEs a second: 100MB/s.'),
+  iops: count.optional().describe('Requests a second.'),
+}
+
 const allowRule = z.strictObject({
   who,
   rights: z.enum(['read', 'write']).describe('write includes read.'),
@@ -116,6 +122,10 @@ const allowRule = z.strictObject({
     .transform(time => Date.parse(time))
     .optional()
     .describe('The rule ends at this moment: 2027-01-01T00:00:00Z.'),
+  limits: z
+    .strictObject({ sessions: count.optional().describe('Sessions at once.'), ...rates })
+    .optional()
+    .describe('For each identity that comes in by this rule, all its sessions of the export together.'),
 })
 
 const exportKind = z.enum(['tls', 'ssh', 'tcp', 'unix'], { error: 'must be tls, ssh, tcp or unix' })
@@ -131,7 +141,10 @@ const exportEntry = z.strictObject({
     .min(1, 'an empty list would shut every door; leave it out or name one')
     .optional()
     .describe('Doors that lead here; all of them without this.'),
-  limits: z.strictObject({ sessions: count.optional().describe('Sessions of this export at once.') }).prefault({}),
+  limits: z
+    .strictObject({ sessions: count.optional().describe('Sessions of this export at once.'), ...rates })
+    .prefault({})
+    .describe('For all sessions of the export together.'),
 })
 
 const log = z.strictObject({

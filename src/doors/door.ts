@@ -1,6 +1,7 @@
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
+import type { TlsErrorReason } from './errors.ts'
 
 /** A connection as it comes in through a door, before a byte of NBD. */
 export interface Visitor {
@@ -12,6 +13,8 @@ export interface Visitor {
   readonly identity: Identity
   /** The one export that the visitor came for: it is the default one, and there are no others. Absent: all of them. */
   readonly only?: string | undefined
+  /** Why the visitor would not be let in any more; undefined: it would. */
+  readonly recheck?: (() => string | undefined) | undefined
   /** Present at a TLS door. */
   readonly tls?: TlsOffer | undefined
 }
@@ -33,6 +36,9 @@ export interface Secured {
   readonly certificate?: CertificateFacts | undefined
   /** For logs: `TLSv1.3 TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string
+
+  /** Why the one at the other end would not be let in any more, by what the door trusts now; undefined: it would. */
+  recheck(): TlsErrorReason | undefined
 }
 
 /** An open door. */

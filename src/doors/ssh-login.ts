@@ -3,7 +3,7 @@ import type { AuthContext, Connection, PublicKeyAuthContext } from 'ssh2'
 import { type Admission, admit, type Offer } from '../policy/ssh-admission.ts'
 import { isCertificateAlgorithm } from '../ssh/certificate.ts'
 import type { SshFacts } from '../ssh/facts.ts'
-import type { KeyRing } from '../ssh/key-ring.ts'
+import type { Keys } from '../ssh/key-ring.ts'
 import { verifyBareSignature, verifySignature } from '../ssh/public-key.ts'
 
 /** Keys and signatures that may be refused before the connection is (OpenSSH's MaxAuthTries). */
@@ -15,7 +15,8 @@ const MAX_USER_LENGTH = 255
 type Admitted = Extract<Admission, { kind: 'admitted' }>
 
 export interface LoginOptions {
-  readonly ring: KeyRing
+  /** Who may log in, as of now. */
+  keys(): Keys
   readonly address: string
   /** Too many attempts: ends the connection. */
   readonly giveUp: () => void
@@ -48,7 +49,7 @@ export class SshLogin {
   standing(): Admission {
     const offer = this.#offer
     if (offer === undefined) return { kind: 'refused', reason: 'not logged in' }
-    return admit(offer, this.#options.ring.keys(), Date.now())
+    return admit(offer, this.#options.keys(), Date.now())
   }
 
   readonly #authenticate = (context: AuthContext): void => {
@@ -79,7 +80,7 @@ export class SshLogin {
     if (username.length > MAX_USER_LENGTH) return { kind: 'refused', reason: 'a name that is too long' }
     // RFC 8332: the old algorithm name of an RSA key stands for SHA-1.
     if (key.algo === 'ssh-rsa' && hashAlgo === undefined) return { kind: 'refused', reason: 'a signature with SHA-1' }
-    return admit(offer, this.#options.ring.keys(), Date.now())
+    return admit(offer, this.#options.keys(), Date.now())
   }
 
   #refuse(context: AuthContext, reason: string): void {

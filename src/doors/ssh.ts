@@ -14,7 +14,6 @@ import type { Target } from '../ssh/target.ts'
 import type { Door, Reception } from './door.ts'
 import { DoorError } from './errors.ts'
 import { closeServer, listen } from './listen.ts'
-import { loadHostKeys } from './ssh-host-keys.ts'
 import { SshLink } from './ssh-link.ts'
 import { SshLogin } from './ssh-login.ts'
 import type { SshStream } from './ssh-stream.ts'
@@ -26,8 +25,9 @@ export interface SshDoorOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
+  /** Host keys. */
+  readonly keys: readonly Buffer[]
   /** Paths. */
-  readonly hostKeys: readonly string[]
   readonly authorizedKeys?: string | undefined
   readonly userCa?: string | undefined
   readonly revokedKeys?: string | undefined
@@ -38,15 +38,52 @@ export interface SshDoorOptions {
 
 const KEEPALIVE_MS = 15_000
 
-/** Opens an SSH door. @throws MaterialError for a host key, DoorError */
-export async function openSshDoor(options: SshDoorOptions, reception: Reception): Promise<Door> {
+/** An open SSH door. */
+export interface SshDoor extends Door {
+  /** Takes other options, the place excepted. Who has logged in stays, and is held against them at the next channel. */
+  reload(options: SshDoorOptions): void
+}
+
+/** Opens an SSH door. @throws DoorError */
+export async function openSshDoor(options: SshDoorOptions, reception: Reception): Promise<SshDoor> {
   const { host, port, log } = options
-  const { keys, warnings } = loadHostKeys(options.hostKeys)
-  for (const warning of warnings) log.warn({ warning }, 'key material')
   if (!isNative()) log.warn({}, 'ssh runs without its native cipher')
-  const ring = new KeyRing(options, problem => log.warn(describe(problem), 'ssh key file'))
-  // Once now, so that what is wrong is said at start.
-  ring.keys()
+  const door: OpenDoor = {
+    reception,
+    visits: new Set(),
+    isClosing: false,
+    options,
+    ring: ringOf(options),
+    server: serve(options, client => greet(door, client)),
+  }
+  const listener = await listen({ host, port }, `${host}:${port}`, socket => receive(socket, door))
+  listener.on('error', error => reception.failed(error))
+  return {
+    kind: 'ssh',
+    address: addressOf(listener),
+    reload: next => {
+      door.options = next
+      door.ring = ringOf(next)
+      door.server = serve(next, client => greet(door, client))
+    },
+    close: async () => {
+      door.isClosing = true
+      await closeServer(listener)
+      for (const visit of door.visits) visit.endIfIdle()
+    },
+  }
+}
+
+interface OpenDoor {
+  readonly reception: Reception
+  readonly visits: Set<Visit>
+  options: SshDoorOptions
+  ring: KeyRing
+  server: SshServer
+  isClosing: boolean
+}
+
+function serve({ keys }: SshDoorOptions, greeted: (client: Connection) => void): SshServer {
   const server = new (loadSsh2().Server)({
     hostKeys: [...keys],
     ident: 'nbdgate',
@@ -54,32 +91,24 @@ export async function openSshDoor(options: SshDoorOptions, reception: Reception)
     keepaliveInterval: KEEPALIVE_MS,
     keepaliveCountMax: 3,
   })
-  const visits = new Set<Visit>()
-  const door = { options, reception, ring, visits, isClosing: false }
-  server.on('connection', client => {
-    const visit = [...visits].find(({ socket }) => socket === socketOf(client))
-    if (visit === undefined) client.end()
-    else visit.greet(client)
-  })
-  const listener = await listen({ host, port }, `${host}:${port}`, socket => receive(socket, server, door))
-  listener.on('error', error => reception.failed(error))
-  const close = async (): Promise<void> => {
-    door.isClosing = true
-    await closeServer(listener)
-    for (const visit of visits) visit.endIfIdle()
-  }
-  return { kind: 'ssh', address: addressOf(listener), close }
+  server.on('connection', greeted)
+  return server
 }
 
-interface OpenDoor {
-  readonly options: SshDoorOptions
-  readonly reception: Reception
-  readonly ring: KeyRing
-  readonly visits: Set<Visit>
-  isClosing: boolean
+function ringOf(options: SshDoorOptions): KeyRing {
+  const ring = new KeyRing(options, problem => options.log.warn(describe(problem), 'ssh key file'))
+  // Once now, so that what is wrong is said at once.
+  ring.keys()
+  return ring
 }
 
-function receive(socket: Socket, server: SshServer, door: OpenDoor): void {
+function greet({ visits }: OpenDoor, client: Connection): void {
+  const visit = [...visits].find(({ socket }) => socket === socketOf(client))
+  if (visit === undefined) client.end()
+  else visit.greet(client)
+}
+
+function receive(socket: Socket, door: OpenDoor): void {
   const address = plainAddress(socket.remoteAddress ?? '')
   socket.on('error', () => {})
   if (address === undefined) {
@@ -94,7 +123,7 @@ function receive(socket: Socket, server: SshServer, door: OpenDoor): void {
     return
   }
   door.visits.add(new Visit(socket, { address, peer, door }))
-  server.injectSocket(socket)
+  door.server.injectSocket(socket)
 }
 
 interface Where {
@@ -142,7 +171,7 @@ class Visit {
       idle: () => door.isClosing && link.end(),
     })
     const giveUp = (): void => link.end()
-    const login = new SshLogin(client, { ring: door.ring, address, giveUp })
+    const login = new SshLogin(client, { keys: () => door.ring.keys(), address, giveUp })
     this.#link = link
     this.#login = login
     client.once('ready', () => this.#ready())
@@ -194,7 +223,11 @@ class Visit {
     }
     this.#hasPlace = false
     const only = target.kind === 'export' ? target.name : undefined
-    door.reception.enter({ stream, door: 'ssh', peer, identity: { address, ssh }, only })
+    const recheck = (): string | undefined => {
+      const standing = this.#login?.standing()
+      return standing?.kind === 'refused' ? standing.reason : undefined
+    }
+    door.reception.enter({ stream, door: 'ssh', peer, identity: { address, ssh }, only, recheck })
   }
 
   #giveBack(): void {

@@ -2,11 +2,12 @@
  * Ends TLS for visitors. Certificates are verified by OpenSSL through a tls.Server that listens nowhere: the check of
  * client certificates lives in tls.Server alone, a bare `new TLSSocket(…, { isServer: true })` accepts whatever it gets.
  */
+import type { X509Certificate } from 'node:crypto'
 import { createServer, type Server, type TLSSocket } from 'node:tls'
 import { certificateFacts } from '../pki/certificate-facts.ts'
 import type { ServerMaterial } from '../pki/material.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import type { Secured, TlsOffer } from './door.ts'
+import type { Secured } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
 
 /** AEAD suites with forward secrecy only; AES-128-GCM first, which is the fastest where the CPU knows AES. */
@@ -37,58 +38,89 @@ interface Waiting {
   readonly reject: (error: TlsError) => void
 }
 
-/** A TLS end for one door: what it offers to each of its visitors. */
-export function offerTls(options: TlsOptions): (stream: DuplexStream) => TlsOffer {
-  const { material } = options
-  const waiting = new WeakMap<object, Waiting>()
-  const asksForCertificate = material.ca !== undefined
-  const server = createServer({
-    cert: material.cert,
-    key: material.key,
-    ...(material.ca === undefined ? {} : { ca: material.ca }),
-    ...(material.crl === undefined ? {} : { crl: material.crl }),
-    requestCert: asksForCertificate,
-    // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
-    rejectUnauthorized: false,
-    minVersion: 'TLSv1.2',
-    ciphers: CIPHERS,
-    honorCipherOrder: true,
-    secureOptions: NO_TICKET,
-    handshakeTimeout: options.handshakeMs,
-  })
-  server.on('secureConnection', socket => waiterOf(waiting, socket)?.resolve(socket))
-  server.on('tlsClientError', (error, socket) => waiterOf(waiting, socket)?.reject(handshakeError(error)))
-  return stream => ({ mode: options.mode, upgrade: () => upgrade(server, waiting, stream, options) })
-}
+/** The TLS end of one door. Its visitors keep hold of it, so that a reload reaches them too. */
+export class TlsEnd {
+  readonly #waiting = new WeakMap<object, Waiting>()
+  #options: TlsOptions
+  #server: Server
 
-async function upgrade(
-  server: Server,
-  waiting: WeakMap<object, Waiting>,
-  stream: DuplexStream,
-  options: TlsOptions,
-): Promise<Secured> {
-  const raw = stream.detach()
-  let secured: DuplexStream | undefined
-  try {
-    const socket = await new Promise<TLSSocket>((resolve, reject) => {
-      waiting.set(raw, { resolve, reject })
-      raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
-      // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
-      server.emit('connection', raw)
+  constructor(options: TlsOptions) {
+    this.#options = options
+    this.#server = this.#listen(options)
+  }
+
+  get mode(): TlsOptions['mode'] {
+    return this.#options.mode
+  }
+
+  /** Takes other material; handshakes that have begun go on with the old one and are held against the new at their end. */
+  reload(options: TlsOptions): void {
+    this.#server = this.#listen(options)
+    this.#options = options
+  }
+
+  async upgrade(stream: DuplexStream): Promise<Secured> {
+    const options = this.#options
+    const raw = stream.detach()
+    let secured: DuplexStream | undefined
+    try {
+      const socket = await new Promise<TLSSocket>((resolve, reject) => {
+        this.#waiting.set(raw, { resolve, reject })
+        raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
+        // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
+        this.#server.emit('connection', raw)
+      })
+      secured = new DuplexStream(socket)
+      const certificate = verified(socket, options)
+      const recheck = (): TlsErrorReason | undefined => this.#against(certificate)
+      const reason = options === this.#options ? undefined : recheck()
+      if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
+      return {
+        stream: secured,
+        certificate: certificate && certificateFacts(certificate),
+        cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}`,
+        recheck,
+      }
+    } catch (error) {
+      secured?.destroy()
+      // Nobody hears of its close any more: if it were not closed by now, the session would wait for that for ever.
+      raw.destroy()
+      throw error
+    }
+  }
+
+  #against(certificate: X509Certificate | undefined): TlsErrorReason | undefined {
+    const { clientCert, material } = this.#options
+    if (certificate !== undefined) {
+      return material.trust === undefined ? 'unknown CA' : material.trust.against(certificate, Date.now())
+    }
+    return material.trust !== undefined && clientCert === 'required' ? 'no certificate' : undefined
+  }
+
+  #listen(options: TlsOptions): Server {
+    const { material } = options
+    const server = createServer({
+      cert: material.cert,
+      key: material.key,
+      ...(material.ca === undefined ? {} : { ca: material.ca }),
+      ...(material.crl === undefined ? {} : { crl: material.crl }),
+      requestCert: material.ca !== undefined,
+      // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
+      rejectUnauthorized: false,
+      minVersion: 'TLSv1.2',
+      ciphers: CIPHERS,
+      honorCipherOrder: true,
+      secureOptions: NO_TICKET,
+      handshakeTimeout: options.handshakeMs,
     })
-    secured = new DuplexStream(socket)
-    const certificate = verified(socket, options)
-    return { stream: secured, certificate, cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}` }
-  } catch (error) {
-    secured?.destroy()
-    // Nobody hears of its close any more: if it were not closed by now, the session would wait for that for ever.
-    raw.destroy()
-    throw error
+    server.on('secureConnection', socket => waiterOf(this.#waiting, socket)?.resolve(socket))
+    server.on('tlsClientError', (error, socket) => waiterOf(this.#waiting, socket)?.reject(handshakeError(error)))
+    return server
   }
 }
 
-/** Facts of the certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
-function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'] {
+/** The certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
+function verified(socket: TLSSocket, options: TlsOptions): X509Certificate | undefined {
   if (options.material.ca === undefined) return undefined
   const certificate = socket.getPeerX509Certificate()
   if (certificate === undefined) {
@@ -97,7 +129,7 @@ function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'
   }
   // A certificate that is there and bad is never the same as none.
   if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
-  return certificateFacts(certificate)
+  return certificate
 }
 
 /** The TLSSocket keeps the socket that it wraps in `_parent`. Should Node drop that, nobody gets in: no waiter, no yes. */

@@ -2,6 +2,7 @@ import type { Log } from '../observe/log.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
+import type { RateBook } from './rates.ts'
 
 /** What a session needs of the gateway. */
 export interface SessionContext {
@@ -10,6 +11,7 @@ export interface SessionContext {
   readonly control: Control
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
+  readonly rates: RateBook
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean

@@ -1,23 +1,32 @@
 /**
  * The whole gateway, put together: configuration in, open doors out. Reads the key material, makes the control plane,
- * opens the doors, and starts a session for every visitor that the limits let in.
+ * opens the doors, starts a session for every visitor that the limits let in, and changes all of it for another
+ * configuration while sessions run.
  */
-import type { Config, DoorConfig } from '../config/config.ts'
+import type { Config } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
-import { openSshDoor } from '../doors/ssh.ts'
-import { openTcpDoor } from '../doors/tcp.ts'
-import { offerTls } from '../doors/tls.ts'
-import { openUnixDoor } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
-import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
+import { loadClientMaterial } from '../pki/material.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
+import { DoorSet } from './door-set.ts'
 import { Limits } from './limits.ts'
+import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 
 /** A running gateway. */
 export interface Gateway {
   readonly doors: readonly Door[]
+
+  /**
+   * Takes another configuration, all of it or, when it throws, nothing. Sessions whose rights are gone or less are ended;
+   * the others do not notice. What `log` and `state` say holds from the next start.
+   * @throws MaterialError, DoorError
+   */
+  reload(config: Config): Promise<void>
+
+  /** The sessions that are open, and what they have moved so far. */
+  traffic(): { readonly sessions: number; readonly bytesRead: number; readonly bytesWritten: number }
 
   /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
   drain(ms: number): Promise<void>
@@ -35,12 +44,14 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const control = createControl(config)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
+  const rates = new RateBook()
   const sessions = new Set<Session>()
+  let current = config
   let draining = false
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const context = { conn: ++conn, control, dials, log, limits: config.limits, isDraining: () => draining }
+    const context = { conn: ++conn, control, dials, rates, log, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
     sessions.add(session)
     void session.done.finally(() => {
@@ -55,19 +66,30 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }
-  const doors = await openDoors(config.doors, config, reception, log)
-  log.info({ doors: doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
+  const doorSet = new DoorSet(reception, log)
+  await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
+  log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
+  const reload = async (next: Config): Promise<void> => {
+    checkUpstreamMaterial(next, log)
+    const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
+      control.replace(next)
+      limits.replace(next.limits)
+      current = next
+    })
+    const ended = await Promise.all([...sessions].map(session => session.recheck()))
+    log.info({ ...changes, sessionsEnded: ended.filter(Boolean).length }, 'reloaded')
+  }
   const stop = async (): Promise<void> => {
     draining = true
-    await Promise.all(doors.map(door => door.close()))
+    await doorSet.close()
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')
     await Promise.all(open.map(session => session.done))
   }
   const drain = async (ms: number): Promise<void> => {
     draining = true
-    await Promise.all(doors.map(door => door.close()))
+    await doorSet.close()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>(resolve => {
       timer = setTimeout(resolve, ms)
@@ -76,7 +98,20 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     clearTimeout(timer)
     await stop()
   }
-  return { doors, drain, stop }
+  const traffic = (): ReturnType<Gateway['traffic']> => {
+    const counters = [...sessions].flatMap(session => session.counters() ?? [])
+    const sum = (key: 'bytesRead' | 'bytesWritten'): number => counters.reduce((all, each) => all + each[key], 0)
+    return { sessions: counters.length, bytesRead: sum('bytesRead'), bytesWritten: sum('bytesWritten') }
+  }
+  return {
+    get doors() {
+      return doorSet.doors
+    },
+    traffic,
+    reload,
+    drain,
+    stop,
+  }
 }
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */
@@ -84,40 +119,5 @@ function checkUpstreamMaterial(config: Config, log: Log): void {
   for (const { upstream } of config.exports) {
     if (upstream.kind === 'file' || !upstream.tls) continue
     for (const warning of loadClientMaterial(upstream).warnings) log.warn({ warning }, 'key material')
-  }
-}
-
-async function openDoors(
-  configs: readonly DoorConfig[],
-  config: Config,
-  reception: Reception,
-  log: Log,
-): Promise<readonly Door[]> {
-  const doors: Door[] = []
-  try {
-    for (const each of configs) doors.push(await openDoor(each, config, reception, log))
-  } catch (error) {
-    await Promise.all(doors.map(door => door.close()))
-    throw error
-  }
-  return doors
-}
-
-function openDoor(door: DoorConfig, config: Config, reception: Reception, log: Log): Promise<Door> {
-  switch (door.kind) {
-    case 'tls': {
-      const material = loadServerMaterial(door)
-      for (const warning of material.warnings) log.warn({ warning }, 'key material')
-      const tls = offerTls({ ...door, material, handshakeMs: config.limits.negotiationMs })
-      return openTcpDoor({ host: door.host, port: door.port, tls }, reception)
-    }
-    case 'ssh':
-      return openSshDoor({ ...door, loginMs: config.limits.negotiationMs, log }, reception)
-    case 'tcp':
-      return openTcpDoor({ host: door.host, port: door.port, from: door.from }, reception)
-    case 'unix':
-      return openUnixDoor(door, reception)
-    default:
-      return door satisfies never
   }
 }

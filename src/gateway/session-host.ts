@@ -1,24 +1,38 @@
 /** One visitor's view of the exports while the handshake haggles: who it is, what it may have, what was refused. */
-import type { Visitor } from '../doors/door.ts'
+import type { UpstreamConfig } from '../config/config.ts'
+import type { Secured, Visitor } from '../doors/door.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
+import { Throttle } from '../relay/throttle.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
-import type { Asker } from './control.ts'
+import type { Asker, Granted } from './control.ts'
 import { type OpenExport, openExport } from './open-export.ts'
+import type { Rate } from './rates.ts'
+
+/** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
+export type Standing =
+  | { readonly kind: 'holds'; readonly untilMs: number | undefined }
+  | { readonly kind: 'gone'; readonly why: string }
 
 export class SessionHost implements Host<OpenExport> {
+  /** What holds back the requests of the session. */
+  readonly throttle = new Throttle()
   readonly #visitor: Visitor
   readonly #context: SessionContext
   #identity: Identity
   #door: DoorKind
   #cipher: string | undefined
   #opened: OpenExport | undefined
-  #acquired: string | undefined
+  /** What `#opened` was opened with. */
+  #upstream: UpstreamConfig | undefined
+  #acquired: { readonly name: string; readonly asker: Asker } | undefined
+  #secured: Secured | undefined
+  #rates: readonly Rate[] = []
 
   constructor(visitor: Visitor, context: SessionContext) {
     this.#visitor = visitor
@@ -68,13 +82,14 @@ export class SessionHost implements Host<OpenExport> {
       log.warn({ ...this.#base, ...facts }, 'refused')
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
-    if (wants.enter && !(await control.acquire(name))) {
+    if (wants.enter && !(await this.#enter(name, ruling))) {
       log.warn({ ...this.#base, export: printable(name), reason: 'limits.sessions', rule: ruling.rule }, 'refused')
       return refusal(Rep.ERR_POLICY, 'this export has as many sessions as it may')
     }
-    if (wants.enter) this.#acquired = name
-    if (this.#reusable(name, wants)) return this.#opened as OpenExport
+    const reusable = this.#reusable(name, ruling, wants)
+    if (reusable !== undefined) return reusable
     this.#forget()
+    this.#upstream = ruling.upstream
     try {
       const { description, upstream, rights, rule } = ruling
       const { structuredReplies } = wants
@@ -85,7 +100,7 @@ export class SessionHost implements Host<OpenExport> {
       return this.#opened
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
-      if (wants.enter) this.#releaseExport()
+      if (wants.enter) this.#leave()
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
     }
@@ -96,6 +111,7 @@ export class SessionHost implements Host<OpenExport> {
     if (tls === undefined) throw new TypeError('STARTTLS at a door without TLS')
     const secured = await tls.upgrade()
     this.#context.secured(secured.stream)
+    this.#secured = secured
     this.#door = 'tls'
     this.#cipher = secured.cipher
     const { certificate } = secured
@@ -104,10 +120,30 @@ export class SessionHost implements Host<OpenExport> {
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
 
+  /**
+   * Holds what was granted against what is granted now, by the same decision. Rights that have grown are left as they
+   * are: the client was told of less.
+   */
+  async recheck(): Promise<Standing> {
+    const opened = this.#opened
+    if (opened === undefined) return { kind: 'holds', untilMs: undefined }
+    const distrust = this.#secured?.recheck()
+    if (distrust !== undefined) return { kind: 'gone', why: `certificate: ${distrust}` }
+    const refused = this.#visitor.recheck?.()
+    if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
+    const ruling = await this.#context.control.decide(opened.name, this.#asker)
+    if (ruling.kind === 'refused') return { kind: 'gone', why: `${ruling.reason}${by(ruling.rule)}` }
+    if (opened.rights === 'write' && ruling.rights === 'read')
+      return { kind: 'gone', why: `read only${by(ruling.rule)}` }
+    this.#limit(ruling.rates)
+    const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
+    return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
+  }
+
   /** Closes what was opened and gives back what was taken; nothing can be opened afterwards. */
   close(): void {
     this.#forget()
-    this.#releaseExport()
+    this.#leave()
   }
 
   get #asker(): Asker {
@@ -118,9 +154,14 @@ export class SessionHost implements Host<OpenExport> {
     return { conn: this.#context.conn, peer: this.#visitor.peer, who: this.who, door: this.#door }
   }
 
-  /** GO after INFO uses the connection that INFO made: an upstream may count its connections. */
-  #reusable(name: string, wants: Wants): boolean {
-    return this.#opened?.name === name && this.#opened.structured.client === wants.structuredReplies
+  /**
+   * The connection that INFO made, for GO: an upstream may count its connections. Not if the rules have changed in
+   * between.
+   */
+  #reusable(name: string, granted: Granted, wants: Wants): OpenExport | undefined {
+    const opened = this.#opened
+    const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
+    return isSame && opened.rights === granted.rights && this.#upstream === granted.upstream ? opened : undefined
   }
 
   #forget(): void {
@@ -128,10 +169,30 @@ export class SessionHost implements Host<OpenExport> {
     this.#opened = undefined
   }
 
-  #releaseExport(): void {
-    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired)
-    this.#acquired = undefined
+  async #enter(name: string, granted: Granted): Promise<boolean> {
+    const asker = this.#asker
+    if (!(await this.#context.control.acquire(name, asker))) return false
+    this.#acquired = { name, asker }
+    this.#limit(granted.rates)
+    return true
   }
+
+  #leave(): void {
+    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired.name, this.#acquired.asker)
+    this.#acquired = undefined
+    this.#limit([])
+  }
+
+  #limit(rates: readonly Rate[]): void {
+    const before = this.#rates
+    this.#rates = rates
+    this.throttle.use(this.#context.rates.take(rates))
+    this.#context.rates.giveBack(before)
+  }
+}
+
+function by(rule: string | undefined): string {
+  return rule === undefined ? '' : `, ${rule}`
 }
 
 function refusal(reply: Rep, message: string): Refusal {

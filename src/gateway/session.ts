@@ -13,12 +13,19 @@ import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { SessionContext } from './context.ts'
 import type { OpenExport } from './open-export.ts'
+import { RightsWatch } from './rights-watch.ts'
 import { SessionHost } from './session-host.ts'
 
 /** A connection that is being served. */
 export interface Session {
   /** Resolves, never rejects, when the connection is closed and all it held is given back. */
   readonly done: Promise<void>
+  /** Ends it if what it was granted is not granted any more; whether it did. */
+  recheck(): Promise<boolean>
+
+  /** What it has moved so far; undefined while it haggles. */
+  counters(): Relay['counters'] | undefined
+
   /** Ends it now. */
   stop(reason: string): void
 }
@@ -27,6 +34,7 @@ export interface Session {
 export function startSession(visitor: Visitor, context: Omit<SessionContext, 'secured'>): Session {
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
+  let rights: RightsWatch | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
     try {
@@ -37,17 +45,22 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       const { export: opened, wire } = negotiated
-      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, early: wire.rest() })
+      const { throttle } = host
+      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, throttle, early: wire.rest() })
+      rights = new RightsWatch(host, why => relay?.stop(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
     } finally {
+      rights?.close()
       host.close()
       await settle(stream)
     }
   }
   return {
     done: serve(),
+    recheck: async () => (await rights?.recheck()) ?? false,
+    counters: () => relay?.counters,
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }

@@ -4,6 +4,7 @@ import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { readFileSync, statSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { MaterialError } from './errors.ts'
+import { Trust } from './trust.ts'
 
 /** Files of a TLS door. `clientCa`: who may vouch for clients. `crl`: which of their certificates are revoked. */
 export interface ServerMaterialFiles {
@@ -27,6 +28,8 @@ export interface ServerMaterial {
   readonly ca?: string
   /** One PEM text a CRL: of a text with two, OpenSSL as Node calls it sees only the first. */
   readonly crl?: string[]
+  /** What `ca` and `crl` say of certificates that were accepted before; there with `ca`. */
+  readonly trust?: Trust
   readonly warnings: readonly string[]
 }
 
@@ -55,7 +58,8 @@ export function loadServerMaterial(files: ServerMaterialFiles, options: Material
   const pair = loadPair(files.cert, files.key, SERVER_AUTH, nowMs, warnings)
   const ca = files.clientCa === undefined ? undefined : loadAuthorities(files.clientCa, nowMs, warnings)
   const crl = files.crl === undefined ? undefined : loadCrls(files.crl)
-  return { ...pair, ...(ca === undefined ? {} : { ca }), ...(crl === undefined ? {} : { crl }), warnings }
+  const trusted = ca === undefined ? {} : { ca, trust: makeTrust(ca, crl, files.crl) }
+  return { ...pair, ...trusted, ...(crl !== undefined && { crl }), warnings }
 }
 
 /** Loads and checks the material for an `nbds://` upstream. Throws MaterialError for the first thing that is wrong. */
@@ -124,6 +128,14 @@ function loadCrls(file: string): string[] {
     throw notPem(file, 'the CRL can not be read', cause)
   }
   return [...crls]
+}
+
+function makeTrust(ca: string, crl: readonly string[] | undefined, crlFile: string | undefined): Trust {
+  try {
+    return new Trust(ca, crl)
+  } catch (cause) {
+    throw notPem(crlFile ?? '', 'the CRL can not be read', cause)
+  }
 }
 
 function checkValidity(file: string, certificate: X509Certificate, nowMs: number, warnings: string[]): void {

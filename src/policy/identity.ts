@@ -33,6 +33,13 @@ export function nameOf(identity: Identity): string {
   return address === undefined ? 'unknown' : printable(`address:${address}`)
 }
 
+/** What tells one identity from another, for counting: the strongest fact that is known of it. */
+export function keyOf(identity: Identity): string {
+  const { certificate, uid, address } = identity
+  if (certificate !== undefined) return `cert ${certificate.fingerprint}`
+  return uid === undefined ? `address ${address ?? ''}` : `uid ${uid}`
+}
+
 function certificateName(facts: CertificateFacts): string {
   const names: readonly (readonly [string, string | undefined])[] = [
     ['cn', facts.commonNames[0]],

@@ -11,10 +11,12 @@ import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.t
 import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 import { Framer, MAX_HEAD_BYTES } from './framer.ts'
-import { BACKLOG_BYTES, ReplyOutlet } from './outlet.ts'
 import { Pending } from './pending.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
+import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
+import { RequestOutlet } from './request-outlet.ts'
 import { type Counters, RequestGrammar } from './requests.ts'
+import type { Throttle } from './throttle.ts'
 
 /** Requests out above which the client is not read, and below which it is again. */
 const MANY_REQUESTS = { stop: 1024, go: 512 } as const
@@ -22,14 +24,11 @@ const MANY_REQUESTS = { stop: 1024, go: 512 } as const
 /** READs of this length and above are read from the upstream one by one where replies are lifted. */
 const LARGE_REPLY_BYTES = 32 * 1024
 
-/** Longest request that goes out without waiting for what else the tick brings. */
-const LONE_REQUEST_BYTES = 8 * 1024
-
 /** How long both sides have to close after the last reply has left, and a client may take none of it. */
 const LINGER_MS = 5000
 
 /** Why the client is not being read: bits of a set. */
-const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4 } as const
+const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4, THROTTLE: 8 } as const
 
 /** How a session's transmission phase ended. */
 export type RelayEnd =
@@ -51,8 +50,16 @@ export interface RelayOptions {
   /** Transmission flags as the client was told them. */
   readonly flags: number
   readonly structured: ReplyKinds
+  /** What holds the client's requests back. */
+  readonly throttle: Throttle
   /** What the client sent ahead of the answer to GO. */
   readonly early: Buffer
+}
+
+/** A chunk of the client's of which all from `used` on is put off. */
+interface Late {
+  readonly chunk: Buffer
+  readonly used: number
 }
 
 export class Relay {
@@ -71,10 +78,16 @@ export class Relay {
   readonly #pending = new Pending()
   readonly #requests: Framer
   readonly #replies: Framer
-  readonly #outlet: ReplyOutlet
+  readonly #toUpstream: RequestOutlet
+  readonly #toClient: ReplyOutlet
   readonly #structured: ReplyKinds
   readonly #lifts: boolean
   readonly #early: Buffer
+  readonly #throttle: Throttle
+  /** What the client has sent and has to wait for its budget. */
+  #late: Late | undefined
+  #endedEarly = false
+  #budget: NodeJS.Timeout | undefined
   #end: RelayEnd | undefined
   #resolve: (end: RelayEnd) => void = () => {}
   #reject: (bug: unknown) => void = () => {}
@@ -82,7 +95,6 @@ export class Relay {
   #open = 2
   #held = 0
   #leaving = false
-  #corked = false
 
   constructor(options: RelayOptions) {
     this.#client = options.client
@@ -90,12 +102,14 @@ export class Relay {
     this.#structured = options.structured
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
-    this.#outlet = new ReplyOutlet(options.client, options.upstream)
+    this.#throttle = options.throttle
+    this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
+    this.#toClient = new ReplyOutlet(options.client, options.upstream)
     const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
-    this.#requests = new Framer(requests, this.#toUpstream)
+    this.#requests = new Framer(requests, this.#toUpstream.take)
     this.#replies = new Framer(
       new ReplyGrammar(options.structured, this.#pending),
-      this.#outlet.take,
+      this.#toClient.take,
       options.upstream.headroomBytes,
     )
   }
@@ -129,19 +143,15 @@ export class Relay {
   readonly #clientSink: ByteSink = {
     data: chunk => {
       if (this.#end !== undefined || this.#leaving) return
-      try {
-        this.#requests.feed(chunk)
-      } catch (error) {
-        this.#violated('client', error)
-        return
-      }
-      if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
-      if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
-      if (this.#requests.stopped) this.#leave()
+      const late = this.#late
+      if (late === undefined) this.#relayRequests(chunk, 0)
+      else this.#late = { chunk: Buffer.concat([late.chunk.subarray(late.used), chunk]), used: 0 }
     },
     ended: () => {
+      // What waits for its budget goes before the end.
+      if (this.#late !== undefined) this.#endedEarly = true
       // A client may end its direction after its last request and still read the replies.
-      if (this.#requests.atBoundary) this.#leave()
+      else if (this.#requests.atBoundary) this.#leave()
       else this.#clientGone(new ProtocolError('TRUNCATED', 'the client ended in the middle of a request'))
     },
     closed: error => {
@@ -149,7 +159,7 @@ export class Relay {
       this.#closed()
     },
     drained: () => {
-      if (this.#outlet.isFree) this.#upstream.resume()
+      if (this.#toClient.isFree) this.#upstream.resume()
       this.#release(Hold.CLIENT_BACKLOG)
     },
   }
@@ -167,37 +177,50 @@ export class Relay {
     drained: () => this.#release(Hold.UPSTREAM_BACKLOG),
   }
 
+  #relayRequests(chunk: Buffer, from: number): void {
+    try {
+      const used = from + this.#requests.feed(from === 0 ? chunk : chunk.subarray(from))
+      const { waiting } = this.#requests
+      this.#toUpstream.flush(waiting ? undefined : chunk)
+      if (waiting) this.#putOff({ chunk, used })
+    } catch (error) {
+      this.#violated('client', error)
+      return
+    }
+    if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
+    if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
+    if (this.#requests.stopped) this.#leave()
+  }
+
+  /** Puts off what the client has sent until its budget allows for the next request. */
+  #putOff(late: Late): void {
+    this.#late = late
+    this.#hold(Hold.THROTTLE)
+    this.#budget = setTimeout(this.#goOn, this.#throttle.waitMs)
+  }
+
+  readonly #goOn = (): void => {
+    const late = this.#late
+    if (late === undefined || this.#end !== undefined) return
+    this.#late = undefined
+    this.#relayRequests(late.chunk, late.used)
+    if (this.#late !== undefined || this.#end !== undefined) return
+    this.#release(Hold.THROTTLE)
+    if (this.#endedEarly) this.#clientSink.ended()
+  }
+
   #relayReplies(chunk: Buffer): void {
     try {
       this.#replies.feed(chunk)
     } catch (error) {
-      this.#outlet.flush(chunk)
+      this.#toClient.flush(chunk)
       this.#violated('upstream', error)
       return
     }
-    this.#outlet.flush(chunk)
-    if (!this.#outlet.isFree) this.#upstream.pause()
+    this.#toClient.flush(chunk)
+    if (!this.#toClient.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
-  }
-
-  /**
-   * Gathers all that one tick brings into one write: TLS hands over at most 16 KiB at a time. A lone request goes at
-   * once, for nothing else is on its way.
-   */
-  readonly #toUpstream = (bytes: Buffer): void => {
-    const isLone = this.#pending.count <= 1 && bytes.length < LONE_REQUEST_BYTES
-    if (!this.#corked && !isLone) {
-      this.#corked = true
-      this.#upstream.cork()
-      setImmediate(this.#uncork)
-    }
-    this.#upstream.write(bytes)
-  }
-
-  readonly #uncork = (): void => {
-    this.#corked = false
-    this.#upstream.uncork()
   }
 
   /** Answers a request that is refused here, between two replies of the upstream. */
@@ -205,7 +228,7 @@ export class Relay {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
     const chunk = this.#structured.client && type === Cmd.READ
     this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
-    this.#outlet.flush()
+    this.#toClient.flush()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)
   }
 
@@ -278,6 +301,7 @@ export class Relay {
   #finish(end: RelayEnd): void {
     if (this.#end !== undefined) return
     this.#end = end
+    clearTimeout(this.#budget)
     this.#lingerOn()
   }
 

@@ -1,5 +1,5 @@
 /**
- * OpenSSH certificates of users (PROTOCOL.certkeys): decoded, and checked against authorities that are trusted. ssh2 can
+ * OpenSSH certificates of users and hosts (PROTOCOL.certkeys): decoded, and checked against authorities that are trusted. ssh2 can
  * not do it: its parser takes the nonce of a certificate for the key.
  */
 import { decodePublicKey, fingerprintOf, type PublicKey, readKey, verifySignature } from './public-key.ts'
@@ -12,6 +12,7 @@ export interface Certificate {
   readonly plainBlob: Buffer
   readonly serial: bigint
   readonly isUser: boolean
+  readonly isHost: boolean
   readonly keyId: string
   readonly principals: readonly string[]
   /** Milliseconds of the epoch; `Infinity`: for ever. */
@@ -34,6 +35,7 @@ const KEY_TYPES: ReadonlyMap<string, string> = new Map(
 )
 
 const USER = 1
+const HOST = 2
 
 /** Whether an algorithm of a login, `rsa-sha2-256-cert-v01@openssh.com` say, is one of certificates. */
 export function isCertificateAlgorithm(algorithm: string): boolean {
@@ -59,7 +61,8 @@ function readCertificate(blob: Buffer): Certificate | undefined {
   if (key === undefined) return undefined
   const plainBlob = Buffer.concat([lengthOf(type), Buffer.from(type), blob.subarray(from, reader.offset)])
   const serial = reader.uint64()
-  const isUser = reader.uint32() === USER
+  const kind = reader.uint32()
+  const [isUser, isHost] = [kind === USER, kind === HOST]
   const keyId = reader.text()
   const principals = strings(reader.string())
   const [validAfterMs, validBeforeMs] = [milliseconds(reader.uint64()), milliseconds(reader.uint64())]
@@ -71,7 +74,7 @@ function readCertificate(blob: Buffer): Certificate | undefined {
   const signature = reader.string()
   if (!reader.atEnd) return undefined
   const validity = { validAfterMs, validBeforeMs, criticalOptions, extensions }
-  const facts = { key: { type, key, fingerprint: fingerprintOf(plainBlob) }, plainBlob, serial, isUser, keyId }
+  const facts = { key: { type, key, fingerprint: fingerprintOf(plainBlob) }, plainBlob, serial, isUser, isHost, keyId }
   return { ...facts, principals, ...validity, authorityBlob, signed, signature }
 }
 

@@ -1,16 +1,21 @@
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ByteSink, ByteStream } from './byte-stream.ts'
+import { freeMemory } from './free-memory.ts'
 
 /** A ByteStream over any Node Duplex: accepted sockets, TLS sockets, the file upstream. */
 export class DuplexStream implements ByteStream {
   /** The memory in front of a chunk may be another stream's. */
   readonly headroomBytes = 0
   readonly #duplex: Duplex
+  /** Node's sockets make each chunk for its receiver alone; of others nobody knows. */
+  readonly #ownsChunks: boolean
   #sink: ByteSink | undefined
   #error: Error | undefined
 
   constructor(duplex: Duplex) {
     this.#duplex = duplex
+    this.#ownsChunks = duplex instanceof Socket
     // Paused by hand, a stream does not begin to flow when its 'data' listener comes: nothing is lost before start().
     duplex.pause()
     duplex.on('data', this.#onData)
@@ -52,8 +57,8 @@ export class DuplexStream implements ByteStream {
     this.#duplex.uncork()
   }
 
-  release(): void {
-    // Node made the chunk for us alone; the garbage collector takes it.
+  release(chunk: Buffer): void {
+    if (this.#ownsChunks) freeMemory(chunk)
   }
 
   end(): void {

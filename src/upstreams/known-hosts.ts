@@ -1,57 +1,69 @@
 /**
  * OpenSSH's known_hosts (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"): which keys a host may show. Pure text in, verdict out.
- * Host certificates are not understood: a host that is known by @cert-authority alone has no key here.
+ * Certificates of hosts are judged in host-certificate.ts.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto'
 
+/** A key that a line names. */
+interface KnownKey {
+  /** As it goes over the wire. */
+  readonly key: Buffer
+  readonly algorithm: string
+  /** Where it is written, from 1. */
+  readonly line: number
+}
+
 /** A line that says something about keys. */
-interface KnownHost {
+interface KnownHost extends KnownKey {
   readonly marker: 'none' | 'revoked' | 'cert-authority'
   /** The first field: patterns, or one hashed name. */
   readonly hosts: string
-  readonly algorithm: string
-  readonly key: Buffer
 }
 
 /** What the file says of a host. */
 export interface HostKeys {
-  /** Keys that the host may show, as they go over the wire. */
-  readonly trusted: readonly Buffer[]
-  /** Their algorithms, to ask the host for one that is known. */
-  readonly algorithms: readonly string[]
-  /** Keys that nobody may show as this host, whatever else is written. */
-  readonly revoked: readonly Buffer[]
-  /** A certificate authority is named for the host. */
-  readonly hasAuthority: boolean
+  /** Keys that the host may show. */
+  readonly trusted: readonly KnownKey[]
+  /** Keys that nobody may show as this host, nor vouch for it, whatever else is written. */
+  readonly revoked: readonly KnownKey[]
+  /** Keys that may vouch for the host with a certificate. */
+  readonly authorities: readonly KnownKey[]
 }
 
-/** What to think of a key that a host has shown. */
-export type HostVerdict = 'known' | 'revoked' | 'changed' | 'certificates only' | 'unknown'
+/** What to think of a key that a host has shown, and the lines that say so. */
+export interface HostVerdict {
+  readonly verdict: 'known' | 'revoked' | 'changed' | 'certificates only' | 'unknown'
+  readonly lines: readonly number[]
+}
 
 const LINE = /^(?:@(\S+)\s+)?(\S+)\s+([a-z0-9@.-]+)\s+([A-Za-z0-9+/]+={0,2})(?:\s.*)?$/
 
 /** All that a known_hosts text says of a host. Lines that are not understood trust nobody. */
 export function hostKeys(text: string, host: string, port: number): HostKeys {
   const name = knownName(host, port)
-  const lines = text.split('\n').flatMap(line => {
-    const known = parseLine(line.trim())
-    return known !== undefined && matchesHosts(known.hosts, name) ? [known] : []
+  const known = text.split('\n').flatMap((line, index) => {
+    const parsed = parseLine(line.trim(), index + 1)
+    return parsed !== undefined && matchesHosts(parsed.hosts, name) ? [parsed] : []
   })
-  const trusted = lines.filter(({ marker }) => marker === 'none')
-  return {
-    trusted: trusted.map(({ key }) => key),
-    algorithms: [...new Set(trusted.map(({ algorithm }) => algorithm))],
-    revoked: lines.filter(({ marker }) => marker === 'revoked').map(({ key }) => key),
-    hasAuthority: lines.some(({ marker }) => marker === 'cert-authority'),
-  }
+  const marked = (wanted: KnownHost['marker']) => known.filter(({ marker }) => marker === wanted)
+  return { trusted: marked('none'), revoked: marked('revoked'), authorities: marked('cert-authority') }
 }
 
-/** Judges a key; only `known` may go on. */
-export function judgeHostKey({ trusted, revoked, hasAuthority }: HostKeys, key: Buffer): HostVerdict {
-  if (revoked.some(each => each.equals(key))) return 'revoked'
-  if (trusted.some(each => each.equals(key))) return 'known'
-  if (trusted.length > 0) return 'changed'
-  return hasAuthority ? 'certificates only' : 'unknown'
+/** Judges a key that is shown without a certificate; only `known` may go on. */
+export function judgeHostKey({ trusted, revoked, authorities }: HostKeys, shown: Buffer): HostVerdict {
+  const same = ({ key }: KnownKey): boolean => key.equals(shown)
+  const found = (verdict: HostVerdict['verdict'], keys: readonly KnownKey[]): HostVerdict => {
+    return { verdict, lines: keys.map(({ line }) => line) }
+  }
+  if (revoked.some(same)) return found('revoked', revoked.filter(same))
+  if (trusted.some(same)) return found('known', trusted.filter(same))
+  if (trusted.length > 0) return found('changed', trusted)
+  return authorities.length > 0 ? found('certificates only', authorities) : found('unknown', [])
+}
+
+/** Whether a pattern of OpenSSH's holds for a name: `*` stands for any characters, `?` for one. */
+export function matchesHostPattern(pattern: string, host: string): boolean {
+  return matchesPattern(pattern.toLowerCase(), host.toLowerCase())
 }
 
 /** How known_hosts names a host: bare on port 22, `[host]:port` elsewhere. */
@@ -60,7 +72,7 @@ function knownName(host: string, port: number): string {
   return port === 22 ? lower : `[${lower}]:${port}`
 }
 
-function parseLine(line: string): KnownHost | undefined {
+function parseLine(line: string, number: number): KnownHost | undefined {
   if (line === '' || line.startsWith('#')) return undefined
   const [, mark, hosts = '', algorithm = '', base64 = ''] = LINE.exec(line) ?? []
   const marker = mark ?? 'none'
@@ -68,7 +80,7 @@ function parseLine(line: string): KnownHost | undefined {
   if (marker !== 'none' && marker !== 'revoked' && marker !== 'cert-authority') return undefined
   const key = Buffer.from(base64, 'base64')
   if (mark === 'none' || keyAlgorithm(key) !== algorithm || algorithm === '') return undefined
-  return { marker, hosts, algorithm, key }
+  return { marker, hosts, algorithm, key, line: number }
 }
 
 /** The algorithm that a key blob names itself: its first string (RFC 4253, 6.6). */

@@ -7,7 +7,9 @@ import { test as base } from '../support/fixtures.ts'
 import { MAIN } from '../support/gateway.ts'
 import { run, runOk, type Started, start } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
+import { freePort, waitFor } from '../support/wait.ts'
 import { allow, config, nbdsUri, tlsDoor } from './configs.ts'
+import { greeted, infoData } from './raw-client.ts'
 
 const SIZE_MIB = 16
 
@@ -44,6 +46,9 @@ requires(
   'nbdinfo',
   'nbdcopy',
   'qemu-img',
+  'nbd-client',
+  'nbdkit',
+  'script',
 )('connect', () => {
   test('carries bytes both ways, unchanged, over a socket that is gone at the end', async ({
     dir,
@@ -84,12 +89,102 @@ requires(
     const uri = `nbd://${listening(client)}/disk`
     // LIST alone is no session.
     expect(await runOk(['nbdinfo', '--list', '--json', uri.replace('disk', '')])).toContain('"disk"')
+    const nearPort = listening(client).split(':')[1] ?? ''
+    expect(await runOk(['nbd-client', '-l', '127.0.0.1', nearPort])).toContain('disk')
     const before = await sha256(join(dir, 'disk.img'))
     const qemu = ['qemu-io', '-f', 'raw', '-c', 'write 0 4096', uri]
     expect((await run(qemu)).code).not.toBe(0)
     expect(await sha256(join(dir, 'disk.img'))).toBe(before)
     if (client.exit() === undefined) await run(['nbdinfo', uri])
     expect(await client.waitForExit()).toEqual({ code: 0, signal: null })
+  })
+
+  for (const where of ['unix', 'tcp'] as const) {
+    for (const way of ['nbds', 'nbds+unix'] as const) {
+      test(`carries bytes both ways, unchanged, from ${where} to ${way}`, async ({
+        dir,
+        pki,
+        port,
+        nbdkit,
+        connect,
+      }) => {
+        const disk = join(dir, 'disk.img')
+        const nearEnd = where === 'unix' ? `unix:${join(dir, 'c.sock')}` : '127.0.0.1:0'
+        const tls = ['--tls=require', '--tls-verify-peer', `--tls-certificates=${pki.server.dir}`]
+        const behind = async () =>
+          `nbds+unix:///?socket=${await nbdkit(...tls, 'file', disk)}&tls-certificates=${pki.alice.dir}`
+        const client = await connect(
+          way === 'nbds' ? nbdsUri(port, 'disk', pki.alice) : await behind(),
+          '--listen',
+          nearEnd,
+        )
+        const uri = where === 'unix' ? `nbd+unix:///?socket=${join(dir, 'c.sock')}` : `nbd://${listening(client)}/`
+        const copy = join(dir, 'copy.img')
+        await runOk(['nbdcopy', uri, copy])
+        expect(await sha256(copy)).toBe(await sha256(disk))
+        const other = await seededFile(join(dir, 'other.img'), SIZE_MIB, 2)
+        await runOk(['nbdcopy', '--flush', other, uri])
+        expect(await sha256(disk)).toBe(await sha256(other))
+        expect(client.stderr()).toMatch(/session ended: .*read 16 MiB/)
+      })
+    }
+  }
+
+  test('reaches the gateway again after it was away, and waits for it before it is there', async ({
+    dir,
+    pki,
+    nbdServer,
+    gateway,
+    connect,
+  }) => {
+    const file = await seededFile(join(dir, 'disk.img'), 1)
+    const server = await nbdServer({ exports: { disk: { file } } })
+    const exports = [{ name: 'disk', upstream: server.uri('disk'), allow: [allow('alice', 'write')] }]
+    const port = await freePort()
+    const doors = [{ ...tlsDoor(pki), tls: `127.0.0.1:${port}` }]
+    const socket = join(dir, 'c.sock')
+    const client = await connect(nbdsUri(port, 'disk', pki.alice), '--listen', `unix:${socket}`)
+    const size = () => run(['nbdinfo', '--size', `nbd+unix:///?socket=${socket}`])
+    expect((await size()).code).not.toBe(0)
+    expect(client.stderr()).toContain('ECONNREFUSED')
+    for (let life = 0; life < 2; life++) {
+      const running = await gateway(config(doors, exports))
+      expect((await size()).code).toBe(0)
+      await running.stop()
+    }
+    expect((await size()).code).not.toBe(0)
+  })
+
+  test('gives an open session 5 s after Ctrl-C, and none after the second', async ({ dir, pki, port, connect }) => {
+    const socket = join(dir, 'c.sock')
+    const client = await connect(nbdsUri(port, 'disk', pki.alice), '--listen', `unix:${socket}`)
+    const visitor = await greeted({ path: socket })
+    await visitor.option(7, infoData('disk'))
+    client.kill('SIGINT')
+    await waitFor('the end of listening', () => !existsSync(socket))
+    visitor.request(0, 1n, 0n, 4096)
+    expect((await visitor.simpleReply(4096)).error).toBe(0)
+    client.kill('SIGINT')
+    expect(await client.waitForExit()).toEqual({ code: 0, signal: null })
+    await visitor.closed()
+  })
+
+  test('says on a terminal what moves', async ({ dir, pki, port }) => {
+    const socket = join(dir, 'c.sock')
+    const words = [process.execPath, MAIN, 'connect', nbdsUri(port, 'disk', pki.alice), '--listen', `unix:${socket}`]
+    const command = words.map(word => `'${word}'`).join(' ')
+    const client = await start(['script', '-qefc', `exec ${command}`, '/dev/null'], { ready: () => existsSync(socket) })
+    try {
+      const visitor = await greeted({ path: socket })
+      await visitor.option(7, infoData('disk'))
+      visitor.request(0, 1n, 0n, 4096)
+      await visitor.simpleReply(4096)
+      await waitFor('the line', () => /1 session, read 4 KiB /.test(client.stdout()), { describe: client.stdout })
+      await visitor.disconnect()
+      await waitFor('its end', () => client.stdout().includes('session ended: '), { describe: client.stdout })
+    } finally {
+      await client.stop()
+    }
   })
 
   test('gives a client nothing when the server is of another authority, or has another name', async ({

@@ -18,6 +18,8 @@ export type Program =
   | 'sshd'
   | 'ssh'
   | 'ssh-keygen'
+  | 'ssh-agent'
+  | 'script'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -38,6 +38,8 @@ export const packages = {
   sshd: 'openssh-server',
   ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
+  'ssh-agent': 'openssh-client',
+  script: 'bsdutils',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -35,6 +35,22 @@ describe('the far end', () => {
     expect(() => farEnd('nbds://gw/disk?tls-certificates=/x', { ca: '/a' })).toThrow(UsageError)
   })
 
+  it('goes by SSH, with keys of SSH only', () => {
+    const uri = 'nbd+ssh://me@gw:2222/disk?socket=/s'
+    expect(farEnd(uri, { knownHosts: '/dev/null' })).toMatchObject({
+      kind: 'ssh',
+      host: 'gw',
+      port: 2222,
+      user: 'me',
+      target: { kind: 'unix', path: '/s' },
+      knownHosts: '/dev/null',
+    })
+    expect(() => farEnd(uri, { identity: '/dev/null/gone' })).toThrow('can not be read')
+    expect(() => farEnd(uri, { identity: '/dev/null' })).toThrow('is no private key')
+    expect(() => farEnd(uri, { ca: '/a' })).toThrow('certificates mean nothing')
+    expect(() => farEnd('nbds://gw/disk', { identity: '/dev/null' })).toThrow('are for nbd+ssh://')
+  })
+
   it('takes the export from the URI or the option, and no contradiction', () => {
     expect(farEnd('nbds://gw', { export: 'disk' }).export).toBe('disk')
     expect(farEnd('nbds://gw/disk', { export: 'disk' }).export).toBe('disk')

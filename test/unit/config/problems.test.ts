@@ -106,6 +106,13 @@ describe('keys', () => {
   })
 })
 
+describe('rates', () => {
+  test.each(['10', '0MB/s', '10MB', '1.5MB/s', '10 MB/s'])('%s is none', rate => {
+    const problem = `"${rate}" is not a rate: write a whole number, a unit and /s, like 200MB/s`
+    expect(problemsOf(withUpstream(`    limits: { read: "${rate}" }`))).toEqual([`6:21: ${problem}`])
+  })
+})
+
 describe('keys of later versions are refused by name', () => {
   test.each(['admin', 'leases', 'groups', 'workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
@@ -113,10 +120,6 @@ describe('keys of later versions are refused by name', () => {
 
   test.each(['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
-  })
-
-  test.each(['read', 'write', 'iops'])('limits of an export: %s', key => {
-    expect(problemsOf(withUpstream(`    limits: { sessions: 1, ${key}: 1 }`))).toEqual([`6:28: \`${key}\` ${LATER}`])
   })
 
   test('keys of tls and tcp doors', () => {

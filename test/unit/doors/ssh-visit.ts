@@ -11,6 +11,7 @@ import ssh2, { type ConnectConfig } from 'ssh2'
 import { onTestFinished } from 'vitest'
 import type { Visitor } from '../../../src/doors/door.ts'
 import { openSshDoor } from '../../../src/doors/ssh.ts'
+import { loadHostKeys } from '../../../src/doors/ssh-host-keys.ts'
 import { mintHostKey } from '../../../src/pki/ssh-host-key.ts'
 import { waitFor } from '../../support/wait.ts'
 
@@ -54,7 +55,7 @@ export async function openDoor(
     {
       host: '127.0.0.1',
       port: 0,
-      hostKeys: [hostKey],
+      keys: loadHostKeys([hostKey]).keys,
       authorizedKeys,
       loginMs: options.loginMs ?? 10_000,
       log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },

@@ -9,9 +9,17 @@ import { hostKeys, judgeHostKey } from '../../../src/upstreams/known-hosts.ts'
 const blob = (byte: string) => Buffer.from(`0000000b7373682d6564323535313900000020${byte.repeat(32)}`, 'hex')
 const line = (hosts: string, byte: string) => `${hosts} ssh-ed25519 ${blob(byte).toString('base64')}`
 const verdict = (text: string, host: string, port: number, byte: string) =>
-  judgeHostKey(hostKeys(text, host, port), blob(byte))
+  judgeHostKey(hostKeys(text, host, port), blob(byte)).verdict
 
 describe('a host key', () => {
+  it('is told with the lines that decide', () => {
+    const text = `# comment\n${line('gw', 'aa')}\n\n${line('*', 'bb')}\n@revoked ${line('gw', 'cc')}`
+    const judged = (byte: string) => judgeHostKey(hostKeys(text, 'gw', 22), blob(byte))
+    expect(judged('bb')).toEqual({ verdict: 'known', lines: [4] })
+    expect(judged('cc')).toEqual({ verdict: 'revoked', lines: [5] })
+    expect(judged('dd')).toEqual({ verdict: 'changed', lines: [2, 4] })
+  })
+
   it('is known under its own name and port only', () => {
     const text = `# comment\n\n${line('gw,10.0.0.1', 'aa')} a comment\r\n${line('[gw]:2222', 'bb')}\n`
     expect(verdict(text, 'gw', 22, 'aa')).toBe('known')
