@@ -116,6 +116,33 @@ requires(
     expect(await greets(files.argv({ port, key: bad }, 'nbd'))).toBe(true)
   })
 
+  test('ends the sessions of a key that is taken out, and no others', async ({ dir, disk, files, gateway, tunnel }) => {
+    const [stays, goes] = [await files.key('stays'), await files.key('goes')]
+    files.authorize(files.publicKey('stays'), files.publicKey('goes'))
+    const exports = [{ name: 'disk', upstream: { file: disk }, allow: [{ who: 'anyone', rights: 'read' }] }]
+    const running = await gateway(config([files.door()], exports))
+    const port = running.port('ssh')
+    const sockets = { stays: join(dir, 's.sock'), goes: join(dir, 'g.sock') }
+    await tunnel({ port, key: stays }, { [sockets.stays]: '/exports/disk' })
+    await tunnel({ port, key: goes }, { [sockets.goes]: '/exports/disk' })
+    const opened = (): number => running.log().filter(({ msg }) => msg === 'session opened').length
+    const held: Socket[] = []
+    for (const path of [sockets.stays, sockets.goes]) {
+      const socket = connect(path)
+      socket.on('error', () => {})
+      socket.resume()
+      socket.write(Buffer.concat([Buffer.from('00000003', 'hex'), exportName('disk')]))
+      held.push(socket)
+    }
+    await waitFor('both sessions', () => opened() === 2)
+    const [first, second] = held
+    files.authorize(files.publicKey('stays'))
+    await running.waitForLog(({ msg, why }) => msg === 'session ended' && String(why).includes('login: an unknown key'))
+    await waitFor('its end', () => second?.closed === true)
+    expect(first?.closed).toBe(false)
+    for (const socket of held) socket.destroy()
+  })
+
   test('warns of keys that pass for any name where rules go by names', async ({ disk, files, dir }) => {
     await files.key('one')
     await files.key('two')

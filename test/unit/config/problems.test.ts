@@ -54,6 +54,35 @@ describe('YAML that is none', () => {
   })
 })
 
+describe('an ssh door', () => {
+  const door = (lines: string): string => withDoors(`doors:\n  - ssh: 0.0.0.0:22\n${lines}`)
+
+  test.each([
+    ['    host-keys: [k]\n    authorized-keys: a', []],
+    ['    host-keys: k\n    user-ca: a\n    revoked-keys: r', []],
+    ['    authorized-keys: a', ['3:5: `host-keys` is missing']],
+    ['    host-keys: []\n    authorized-keys: a', ['4:16: `host-keys` needs at least one key']],
+    ['    host-keys: [k]', ['3:5: nobody could log in: `authorized-keys` or `user-ca` is missing']],
+    ['    host-keys: [k]\n    user-ca: a\n    cert: c', ['6:5: unknown key `cert`']],
+    ['    host-keys: [k]\n    user-ca: a\n    tcp: 127.0.0.1:1', ['6:5: `tcp` can not stand beside `ssh`']],
+  ])('%j', (lines, problems) => {
+    expect(problemsOf(door(lines))).toEqual(problems)
+  })
+
+  test('is needed by what names it', () => {
+    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual(['6:13: there is no ssh door that could lead here'])
+    expect(problemsOf(withUpstream('    allow: [{ who: ssh:user=x, rights: read }]'))).toEqual([
+      '6:20: ssh: needs an ssh door, and there is none',
+    ])
+  })
+
+  test('is on an address of its own', () => {
+    const both =
+      'doors:\n  - { ssh: "127.0.0.1:22", host-keys: k, user-ca: a }\n  - { tcp: "127.0.0.1:22", from: [::1] }'
+    expect(problemsOf(withDoors(both))).toEqual(['4:12: the door `ssh: 127.0.0.1:22` is on this address already'])
+  })
+})
+
 describe('keys', () => {
   test('that are unknown are reported at the key', () => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n  # here\nexport: []\n`)).toEqual([
