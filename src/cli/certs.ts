@@ -8,12 +8,14 @@ import { type CertificateFacts, certificateFacts, issuerName } from '../pki/cert
 import {
   authorityFiles,
   clientFiles,
+  hostKeyFiles,
   type LeafFiles,
   loadAuthority,
   refuseToOverwrite,
   serverFiles,
   writeAuthority,
   writeClient,
+  writeHostKey,
   writeServer,
 } from '../pki/files.ts'
 import { loadCertificates } from '../pki/material.ts'
@@ -45,13 +47,29 @@ export function certsCommand(): Command {
 
 function initCommand(): Command {
   return makingCommand('init', '10 years')
-    .description('make the authority: ca-cert.pem and ca-key.pem')
+    .description('make the authority (ca-cert.pem, ca-key.pem), and an SSH host key if there is none')
     .action(async (flags: MakeFlags) => {
+      const hostKey = await makeHostKey(flags.dir)
+      // A folder of an earlier version: all that it lacked is there now.
+      if (hostKey !== undefined && flags.force !== true && existsSync(authorityFiles(flags.dir).cert)) {
+        print(hostKey, 'the authority is there already, and stays as it is')
+        return
+      }
       refuseToOverwrite(authorityFiles(flags.dir), flags)
       const { mintAuthority } = await import('../pki/mint.ts')
       const files = writeAuthority(flags.dir, mintAuthority(mintOptions(flags)), flags)
-      print(...madeLines(files.cert, files.key), '', 'Next: nbdgate certs server NAME, nbdgate certs client NAME')
+      const lines = [...madeLines(files.cert, files.key), ...(hostKey === undefined ? [] : [hostKey])]
+      print(...lines, '', 'Next: nbdgate certs server NAME, nbdgate certs client NAME')
     })
+}
+
+/** Makes an SSH host key where there is none, and says so. --force leaves it alone: clients know it by heart. */
+async function makeHostKey(dir: string): Promise<string | undefined> {
+  const { key } = hostKeyFiles(dir)
+  if (existsSync(key)) return undefined
+  const { mintHostKey } = await import('../pki/ssh-host-key.ts')
+  writeHostKey(dir, mintHostKey('nbdgate'))
+  return `${key}: host key of the SSH door, keep it secret`
 }
 
 function serverCommand(): Command {

@@ -38,6 +38,7 @@ async function demo(dir: string): Promise<void> {
   try {
     const upstream = server === undefined ? `{ file: ${JSON.stringify(disk)} }` : server.uri
     const file = join(dir, 'nbdgate.yaml')
+    await makeSshKeys(dir)
     writeFileSync(file, configuration(upstream))
     const { config } = loadAll(file)
     const log = openLog({ level: 'info' })
@@ -64,6 +65,16 @@ async function makeCertificates(dir: string): Promise<void> {
   }
 }
 
+/** A host key, and a key for carol that one line binds to her name. */
+async function makeSshKeys(dir: string): Promise<void> {
+  const { mintHostKey } = await import('../pki/ssh-host-key.ts')
+  const { writeHostKey } = await import('../pki/files.ts')
+  writeHostKey(join(dir, 'certs'), mintHostKey('nbdgate demo'))
+  const carol = mintHostKey('carol')
+  writeFileSync(join(dir, 'id_carol'), carol.privateText, { mode: 0o600 })
+  writeFileSync(join(dir, 'authorized_keys'), `restrict,principals="carol" ${carol.publicText}`)
+}
+
 function configuration(upstream: string): string {
   return `version: 1
 doors:
@@ -71,6 +82,9 @@ doors:
     cert: certs/server-cert.pem
     key: certs/server-key.pem
     client-ca: certs/ca-cert.pem
+  - ssh: 127.0.0.1:0
+    host-keys: certs/ssh_host_ed25519_key
+    authorized-keys: authorized_keys
   - tcp: 127.0.0.1:0
     from: [127.0.0.0/8]
   - unix: nbd.sock
@@ -82,6 +96,7 @@ exports:
     allow:
       - { who: cert:cn=alice, rights: write }
       - { who: cert:cn=bob, rights: read }
+      - { who: ssh:user=carol, rights: write }
       - { who: "address:127.0.0.0/8", rights: read }
       - { who: "uid:${process.getuid?.() ?? 0}", rights: read }
 `
@@ -93,12 +108,14 @@ function whatToTry(dir: string, doors: readonly Door[], real: boolean): string {
     `nbds://localhost:${at('tls').split(':').pop()}/disk?tls-certificates=${join(dir, 'certs', who)}`
   return `
 nbdgate demo: a disk of 64 MiB behind ${real ? 'nbd-server' : 'the embedded file upstream (nbd-server is not installed)'}
-  TLS   ${at('tls')}    TCP   ${at('tcp')}    Unix  ${at('unix')}
+  TLS   ${at('tls')}    SSH   ${at('ssh')}    TCP   ${at('tcp')}    Unix  ${at('unix')}
 
-alice may write, bob may read, both by certificate; loopback and your own user may read without one. Try:
+alice may write, bob may read, both by certificate; carol may write by SSH key; loopback and your own user may read without one. Try:
   nbdinfo '${tls('alice')}'
   nbdcopy --progress '${tls('bob')}' /dev/null
   nbdcopy /bin/ls '${tls('bob')}'          # refused: bob's export is read-only
+  ssh -N -i ${join(dir, 'id_carol')} -p ${at('ssh').split(':').pop()} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -L 10909:/exports/disk carol@127.0.0.1 &
+  nbdinfo nbd://127.0.0.1:10909            # through carol's tunnel
   nbdinfo nbd://${at('tcp')}/disk
   nbdinfo 'nbd+unix:///disk?socket=${at('unix')}'
 

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
+import { isNative } from '../doors/ssh2.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
 import { connectCommand } from './connect.ts'
@@ -13,10 +14,10 @@ import { VERSION } from './version.ts'
 const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
 
 /** The command line, without what runs it: tests read the options off it. */
-export function program(): Command {
+export function program(version = VERSION): Command {
   return new Command('nbdgate')
     .description('a secure gateway in front of an unmodified NBD server')
-    .version(VERSION)
+    .version(version)
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride()
     .addCommand(serveCommand())
@@ -29,7 +30,7 @@ export function program(): Command {
 
 /** Runs the command line; returns the exit code: 0 fine, 1 failed, 2 usage or configuration. Never throws. */
 export async function run(argv: readonly string[]): Promise<number> {
-  const root = program()
+  const root = program(argv.some(word => word === '--version' || word === '-V') ? versionText() : VERSION)
   // Subcommands exit the process on their own errors unless each is told not to.
   for (const command of withChildren(root)) command.exitOverride()
   try {
@@ -47,6 +48,11 @@ export async function run(argv: readonly string[]): Promise<number> {
     if (error instanceof UsageError) return Exit.USAGE
     return error instanceof Error && error.name === 'MaterialError' ? Exit.USAGE : Exit.FAILED
   }
+}
+
+/** Asked for only where it is shown: it loads a part of ssh2. */
+function versionText(): string {
+  return isNative() ? VERSION : `${VERSION} (ssh without its native cipher: slow)`
 }
 
 function withChildren(command: Command): Command[] {

@@ -1,7 +1,7 @@
 import { Command } from 'commander'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { type Log, openLog } from '../observe/log.ts'
-import { loadAll } from './load.ts'
+import { loadAll, sharedNames } from './load.ts'
 import { Reloading } from './reloading.ts'
 
 /** How long sessions have to end by themselves after SIGTERM. */
@@ -15,6 +15,7 @@ export function serveCommand(): Command {
     .action(async (options: { config: string }) => {
       const { config } = loadAll(options.config)
       const log = openLog(config.log)
+      for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
       const gateway = await startGateway(config, log)
       const reloading = new Reloading(gateway, config, log)
       await untilSignalled(gateway, log, () => reloading.request('SIGHUP'))

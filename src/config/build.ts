@@ -41,6 +41,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
 function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
   if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, source: source(path) }
   if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
+  if ('ssh' in door) return buildSshDoor(door, absolute, source(path))
   const { 'client-ca': clientCa, crl } = door
   return {
     kind: 'tls',
@@ -52,6 +53,23 @@ function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Bui
     ...(crl !== undefined && { crl: absolute(crl) }),
     clientCert: door['client-cert'],
     source: source(path),
+  }
+}
+
+function buildSshDoor(
+  door: Extract<CheckedFile['doors'][number], { ssh: unknown }>,
+  absolute: Builder['absolute'],
+  source: string,
+): DoorConfig {
+  const { 'authorized-keys': authorizedKeys, 'user-ca': userCa, 'revoked-keys': revokedKeys } = door
+  return {
+    kind: 'ssh',
+    ...door.ssh,
+    hostKeys: list(door['host-keys']).map(absolute),
+    ...(authorizedKeys !== undefined && { authorizedKeys: absolute(authorizedKeys) }),
+    ...(userCa !== undefined && { userCa: absolute(userCa) }),
+    ...(revokedKeys !== undefined && { revokedKeys: absolute(revokedKeys) }),
+    source,
   }
 }
 

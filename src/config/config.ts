@@ -38,7 +38,7 @@ export interface LimitsConfig {
 }
 
 /** One door. `source` is where it is written: `nbdgate.yaml:12`. */
-export type DoorConfig = TlsDoorConfig | TcpDoorConfig | UnixDoorConfig
+export type DoorConfig = TlsDoorConfig | SshDoorConfig | TcpDoorConfig | UnixDoorConfig
 
 /** NBD with STARTTLS. Paths of PEM files; without `clientCa` certificates are not asked for. */
 export interface TlsDoorConfig {
@@ -52,6 +52,18 @@ export interface TlsDoorConfig {
   readonly clientCa?: string
   readonly crl?: string
   readonly clientCert: 'required' | 'optional'
+  readonly source: string
+}
+
+/** NBD inside SSH. Paths; at least one host key, and at least one of `authorizedKeys` and `userCa`. */
+export interface SshDoorConfig {
+  readonly kind: 'ssh'
+  readonly host: string
+  readonly port: number
+  readonly hostKeys: readonly string[]
+  readonly authorizedKeys?: string
+  readonly userCa?: string
+  readonly revokedKeys?: string
   readonly source: string
 }
 

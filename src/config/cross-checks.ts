@@ -21,7 +21,9 @@ export interface CrossCheckOptions {
   readonly validateWho: ((text: string) => string | undefined) | undefined
 }
 
-type DoorKind = 'tls' | 'tcp' | 'unix'
+const DOOR_KINDS = ['tls', 'ssh', 'tcp', 'unix'] as const
+
+type DoorKind = (typeof DOOR_KINDS)[number]
 
 interface Door {
   readonly path: Path
@@ -58,13 +60,14 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
 function doorsOf(root: unknown): readonly Door[] {
   return asList(asMap(root)?.doors).flatMap((entry, index) => {
     const map = asMap(entry)
-    const kind = (['tls', 'tcp', 'unix'] as const).find(key => map?.[key] !== undefined)
+    const kind = DOOR_KINDS.find(key => map?.[key] !== undefined)
     return map === undefined || kind === undefined ? [] : [{ path: ['doors', index], kind, map }]
   })
 }
 
 function doorProblems(door: Door, folder: string): readonly PathProblem[] {
   if (door.kind === 'tls') return tlsDoorProblems(door)
+  if (door.kind === 'ssh') return sshDoorProblems(door)
   const socket = door.kind === 'unix' ? door.map.unix : undefined
   const problem = typeof socket === 'string' && socket !== '' ? socketPathProblem(resolve(folder, socket)) : undefined
   return problem === undefined ? [] : [{ path: [...door.path, 'unix'], message: problem }]
@@ -78,6 +81,11 @@ function tlsDoorProblems({ path, map }: Door): readonly PathProblem[] {
   }
   if (map.crl !== undefined) problems.push({ path: [...path, 'crl'], at: 'key', message: '`crl` needs `client-ca`' })
   return problems
+}
+
+function sshDoorProblems({ path, map }: Door): readonly PathProblem[] {
+  if (map['authorized-keys'] !== undefined || map['user-ca'] !== undefined) return []
+  return [{ path, message: 'nobody could log in: `authorized-keys` or `user-ca` is missing' }]
 }
 
 function sameAddress(doors: readonly Door[], folder: string): readonly PathProblem[] {
@@ -127,8 +135,7 @@ function sameName(exports: readonly unknown[]): readonly PathProblem[] {
 
 function absentDoors(value: unknown, path: Path, doors: readonly Door[]): readonly PathProblem[] {
   return asList(value).flatMap((kind, index) => {
-    const isKind = kind === 'tls' || kind === 'tcp' || kind === 'unix'
-    if (!isKind || doors.some(door => door.kind === kind)) return []
+    if (!DOOR_KINDS.some(known => known === kind) || doors.some(door => door.kind === kind)) return []
     // A visitor in plaintext at a selective TLS door counts as tcp.
     if (kind === 'tcp' && doors.some(door => door.kind === 'tls' && door.map.mode === 'selective')) return []
     return [{ path: [...path, index], message: `there is no ${kind} door that could lead here` }]
@@ -208,6 +215,8 @@ function unmetBy(text: string, doors: readonly Door[]): string | undefined {
     const asks = tlsDoors.some(door => door.map['client-ca'] !== undefined || door.map['client-cert'] !== 'optional')
     return asks ? undefined : 'cert: needs a tls door with `client-ca`, and there is none'
   }
+  if (text.startsWith('ssh:') && !doors.some(door => door.kind === 'ssh'))
+    return 'ssh: needs an ssh door, and there is none'
   const isUnix = text.startsWith('uid:') || text.startsWith('gid:')
   if (isUnix && !doors.some(door => door.kind === 'unix'))
     return `${text.slice(0, 4)} needs a unix door, and there is none`

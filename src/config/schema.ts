@@ -33,7 +33,7 @@ const who = z
     error: '`who` must be text or a list of texts',
   })
   .describe(
-    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, uid:N, gid:N, group:NAME. Of a list all must hold.',
+    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
   )
 
 const tlsDoor = z
@@ -53,6 +53,20 @@ const tlsDoor = z
       .describe('Whether a visitor must present a certificate.'),
   })
   .describe('TLS door.')
+
+const sshDoor = z
+  .strictObject({
+    ssh: endpoint.describe('HOST:PORT to listen on for SSH.'),
+    'host-keys': z
+      .union([path, z.array(path).min(1, 'needs at least one key')], {
+        error: '`host-keys` must be a path or a list of paths',
+      })
+      .describe("The host's private keys, as ssh-keygen and `nbdgate certs init` write them."),
+    'authorized-keys': path.optional().describe("Who may log in: a file in the format of OpenSSH's authorized_keys."),
+    'user-ca': path.optional().describe('Authorities whose user certificates log in as each of their principals.'),
+    'revoked-keys': path.optional().describe('Public keys or fingerprints that may not log in, one a line.'),
+  })
+  .describe('SSH door.')
 
 const tcpDoor = z
   .strictObject({
@@ -114,9 +128,7 @@ const allowRule = z.strictObject({
     .describe('For each identity that comes in by this rule, all its sessions of the export together.'),
 })
 
-const exportKind = z.enum(['tls', 'tcp', 'unix'], {
-  error: issue => (issue.input === 'ssh' ? laterProblem('the ssh door') : 'must be tls, tcp or unix'),
-})
+const exportKind = z.enum(['tls', 'ssh', 'tcp', 'unix'], { error: 'must be tls, ssh, tcp or unix' })
 
 const exportEntry = z.strictObject({
   name: nbdString.describe('The name that clients ask for; "" is the default export.'),
@@ -162,7 +174,11 @@ export const configSchema = z
     state: path.optional().describe('Folder for what has to survive a restart.'),
     log: log.prefault({}).describe('JSON lines on standard error, or in a file.'),
     doors: z
-      .array(z.union([tlsDoor, tcpDoor, unixDoor], { error: 'a door has exactly one of `tls`, `tcp` and `unix`' }))
+      .array(
+        z.union([tlsDoor, sshDoor, tcpDoor, unixDoor], {
+          error: 'a door has exactly one of `tls`, `ssh`, `tcp` and `unix`',
+        }),
+      )
       .min(1, 'needs at least one door')
       .describe('How visitors come in.'),
     exports: z.array(exportEntry).describe('What they find.'),

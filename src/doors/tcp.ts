@@ -2,7 +2,7 @@ import type { Server, Socket } from 'node:net'
 import type { Cidr } from '../config/cidr.ts'
 import { compileCidrs, plainAddress } from '../policy/cidr.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import type { Door, Reception } from './door.ts'
+import type { Door, Reception, TlsOffer } from './door.ts'
 import { closeServer, listen } from './listen.ts'
 import { TlsEnd, type TlsOptions } from './tls.ts'
 
@@ -75,16 +75,29 @@ class Threshold {
       this.#reception.turnedAway(peer, reason)
       return
     }
-    this.#reception.enter({ stream, door: 'tcp', peer, identity: { address }, tls: this.#tls })
+    this.#reception.enter({ stream, door: 'tcp', peer, identity: { address }, tls: offerOf(this.#tls, stream) })
   }
 }
 
-function addressOf(server: Server): string {
+/** What the door's TLS offers to a visitor on this stream, now and after a reload. */
+function offerOf(end: TlsEnd | undefined, stream: DuplexStream): TlsOffer | undefined {
+  if (end === undefined) return undefined
+  return {
+    get mode() {
+      return end.mode
+    },
+    upgrade: () => end.upgrade(stream),
+  }
+}
+
+/** Where a server listens, for logs. */
+export function addressOf(server: Server): string {
   const bound = server.address()
   if (bound === null || typeof bound === 'string') return String(bound)
   return joinAddress(bound.address, bound.port)
 }
 
-function joinAddress(address: string, port: number): string {
+/** An address with its port, `[::1]:10809`. */
+export function joinAddress(address: string, port: number): string {
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 }

@@ -7,7 +7,7 @@ import { createServer, type Server, type TLSSocket } from 'node:tls'
 import { certificateFacts } from '../pki/certificate-facts.ts'
 import type { ServerMaterial } from '../pki/material.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import type { Secured, TlsOffer } from './door.ts'
+import type { Secured } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
 
 /** AEAD suites with forward secrecy only; AES-128-GCM first, which is the fastest where the CPU knows AES. */
@@ -39,7 +39,7 @@ interface Waiting {
 }
 
 /** The TLS end of one door. Its visitors keep hold of it, so that a reload reaches them too. */
-export class TlsEnd implements TlsOffer {
+export class TlsEnd {
   readonly #waiting = new WeakMap<object, Waiting>()
   #options: TlsOptions
   #server: Server

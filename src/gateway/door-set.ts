@@ -1,6 +1,8 @@
 /** The doors of a configuration: opened together, and changed together when another configuration takes its place. */
 import type { DoorConfig } from '../config/config.ts'
 import type { Door, Reception } from '../doors/door.ts'
+import { openSshDoor, type SshDoor, type SshDoorOptions } from '../doors/ssh.ts'
+import { loadHostKeys } from '../doors/ssh-host-keys.ts'
 import { openTcpDoor, type TcpDoor, type TcpDoorOptions } from '../doors/tcp.ts'
 import { openUnixDoor, type UnixDoor, type UnixDoorOptions } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
@@ -8,10 +10,12 @@ import { loadServerMaterial } from '../pki/material.ts'
 
 /** A door with all that it needs loaded. */
 type Prepared =
+  | { readonly kind: 'ssh'; readonly options: SshDoorOptions }
   | { readonly kind: 'tcp'; readonly options: TcpDoorOptions }
   | { readonly kind: 'unix'; readonly options: UnixDoorOptions }
 
 type Open =
+  | { readonly kind: 'ssh'; readonly door: SshDoor; readonly prepared: Prepared }
   | { readonly kind: 'tcp'; readonly door: TcpDoor; readonly prepared: Prepared }
   | { readonly kind: 'unix'; readonly door: UnixDoor; readonly prepared: Prepared }
 
@@ -73,6 +77,11 @@ export class DoorSet {
     if (config.kind === 'unix') return { kind: 'unix', options: config }
     const { host, port } = config
     if (config.kind === 'tcp') return { kind: 'tcp', options: { host, port, from: config.from } }
+    if (config.kind === 'ssh') {
+      const { keys, warnings } = loadHostKeys(config.hostKeys)
+      for (const warning of warnings) this.#log.warn({ warning }, 'key material')
+      return { kind: 'ssh', options: { ...config, keys, loginMs: negotiationMs, log: this.#log } }
+    }
     const material = loadServerMaterial(config)
     for (const warning of material.warnings) this.#log.warn({ warning }, 'key material')
     const { mode, clientCert } = config
@@ -101,6 +110,7 @@ export class DoorSet {
   #reload(open: Open, next: Prepared): void {
     try {
       if (open.kind === 'tcp' && next.kind === 'tcp') open.door.reload(next.options)
+      else if (open.kind === 'ssh' && next.kind === 'ssh') open.door.reload(next.options)
       else if (open.kind === 'unix' && next.kind === 'unix') open.door.reload(next.options)
     } catch (error) {
       // Somebody has removed the socket's file; the door is still there for who is in.
@@ -110,6 +120,8 @@ export class DoorSet {
 
   async #openOne(prepared: Prepared): Promise<Open> {
     switch (prepared.kind) {
+      case 'ssh':
+        return { kind: 'ssh', door: await openSshDoor(prepared.options, this.#reception), prepared }
       case 'tcp':
         return { kind: 'tcp', door: await openTcpDoor(prepared.options, this.#reception), prepared }
       case 'unix':

@@ -62,6 +62,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const reception: Reception = {
     enter,
     admit: address => limits.admit(address),
+    left: address => limits.leave(address),
     turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }

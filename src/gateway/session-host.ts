@@ -52,22 +52,31 @@ export class SessionHost implements Host<OpenExport> {
 
   /** Facts for logs that come with TLS. */
   get facts(): Record<string, unknown> {
-    const { certificate } = this.#identity
+    const { certificate, ssh } = this.#identity
     return {
       door: this.#door,
       ...(this.#cipher === undefined ? {} : { cipher: this.#cipher }),
       ...(certificate === undefined ? {} : { serial: certificate.serial, fingerprint: certificate.fingerprint }),
+      ...(ssh === undefined ? {} : { key: ssh.key, ...(ssh.keyId === undefined ? {} : { certificate: ssh.keyId }) }),
     }
   }
 
   async list(): Promise<readonly ListEntry[]> {
-    return this.#context.control.visible(this.#asker)
+    const visible = await this.#context.control.visible(this.#asker)
+    const { only } = this.#visitor
+    return only === undefined ? visible : visible.filter(({ name }) => name === only)
   }
 
-  async open(name: string, wants: Wants): Promise<OpenExport | Refusal> {
+  async open(asked: string, wants: Wants): Promise<OpenExport | Refusal> {
     const { control, log } = this.#context
+    const { only } = this.#visitor
+    const name = asked === '' && only !== undefined ? only : asked
     if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
     const ruling = await control.decide(name, this.#asker)
+    if (only !== undefined && name !== only) {
+      log.warn({ ...this.#base, export: printable(name), reason: 'another export' }, 'refused')
+      return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
+    }
     if (ruling.kind === 'refused') {
       const facts = { export: printable(name), reason: ruling.reason, rule: ruling.rule }
       log.warn({ ...this.#base, ...facts }, 'refused')
@@ -98,9 +107,9 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   async secure(): Promise<Wire> {
-    const { tls, stream } = this.#visitor
+    const { tls } = this.#visitor
     if (tls === undefined) throw new TypeError('STARTTLS at a door without TLS')
-    const secured = await tls.upgrade(stream)
+    const secured = await tls.upgrade()
     this.#context.secured(secured.stream)
     this.#secured = secured
     this.#door = 'tls'
@@ -120,6 +129,8 @@ export class SessionHost implements Host<OpenExport> {
     if (opened === undefined) return { kind: 'holds', untilMs: undefined }
     const distrust = this.#secured?.recheck()
     if (distrust !== undefined) return { kind: 'gone', why: `certificate: ${distrust}` }
+    const refused = this.#visitor.recheck?.()
+    if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
     const ruling = await this.#context.control.decide(opened.name, this.#asker)
     if (ruling.kind === 'refused') return { kind: 'gone', why: `${ruling.reason}${by(ruling.rule)}` }
     if (opened.rights === 'write' && ruling.rights === 'read')

@@ -4,6 +4,7 @@ import { printable } from '../protocol/strings.ts'
 import { parseCertificateTest } from './cert-who.ts'
 import { compileCidrs } from './cidr.ts'
 import type { Identity } from './identity.ts'
+import { parseSshTest } from './ssh-who.ts'
 
 /** One condition of a rule, compiled: a text of the configuration, and whether it holds for an identity. */
 export interface Who {
@@ -19,7 +20,8 @@ export type Groups = ReadonlyMap<string, Who['holds']>
 const MAX_ID = 2 ** 32 - 2
 
 /**
- * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `uid:N`, `gid:N`, `group:NAME`. Forms of later versions are a problem
+ * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`, `group:NAME`.
+ * Forms of later versions are a problem
  * of their own, for a rule that is not understood must not be one that is not there.
  */
 export function parseWho(text: string, groups: Groups = new Map()): Parsed<Who> {
@@ -51,11 +53,11 @@ function parseTest(text: string): Parsed<Who['holds']> {
     case 'gid':
       return idTest(form, value)
     case 'ssh':
-      return unparsed('ssh: identities need the ssh door, which this version does not have')
+      return sshTest(value)
     case 'psk':
       return unparsed('psk: identities need pre-shared keys, which this version does not have')
     default:
-      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, uid:, gid:, group:`)
+      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, ssh:, uid:, gid:, group:`)
   }
 }
 
@@ -75,6 +77,12 @@ function certificateTest(value: string): Parsed<Who['holds']> {
   const test = parseCertificateTest(value)
   if (!test.ok) return test
   return parsed(({ certificate }) => certificate !== undefined && test.value(certificate))
+}
+
+function sshTest(value: string): Parsed<Who['holds']> {
+  const test = parseSshTest(value)
+  if (!test.ok) return test
+  return parsed(({ ssh }) => ssh !== undefined && test.value(ssh))
 }
 
 function idTest(field: 'uid' | 'gid', value: string): Parsed<Who['holds']> {

@@ -16,6 +16,7 @@ export type Program =
   | 'certtool'
   | 'socat'
   | 'sshd'
+  | 'ssh'
   | 'ssh-keygen'
   | 'ssh-agent'
   | 'script'

@@ -36,6 +36,7 @@ export const packages = {
   certtool: 'gnutls-bin',
   socat: 'socat',
   sshd: 'openssh-server',
+  ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',

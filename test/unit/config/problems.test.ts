@@ -54,6 +54,35 @@ describe('YAML that is none', () => {
   })
 })
 
+describe('an ssh door', () => {
+  const door = (lines: string): string => withDoors(`doors:\n  - ssh: 0.0.0.0:22\n${lines}`)
+
+  test.each([
+    ['    host-keys: [k]\n    authorized-keys: a', []],
+    ['    host-keys: k\n    user-ca: a\n    revoked-keys: r', []],
+    ['    authorized-keys: a', ['3:5: `host-keys` is missing']],
+    ['    host-keys: []\n    authorized-keys: a', ['4:16: `host-keys` needs at least one key']],
+    ['    host-keys: [k]', ['3:5: nobody could log in: `authorized-keys` or `user-ca` is missing']],
+    ['    host-keys: [k]\n    user-ca: a\n    cert: c', ['6:5: unknown key `cert`']],
+    ['    host-keys: [k]\n    user-ca: a\n    tcp: 127.0.0.1:1', ['6:5: `tcp` can not stand beside `ssh`']],
+  ])('%j', (lines, problems) => {
+    expect(problemsOf(door(lines))).toEqual(problems)
+  })
+
+  test('is needed by what names it', () => {
+    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual(['6:13: there is no ssh door that could lead here'])
+    expect(problemsOf(withUpstream('    allow: [{ who: ssh:user=x, rights: read }]'))).toEqual([
+      '6:20: ssh: needs an ssh door, and there is none',
+    ])
+  })
+
+  test('is on an address of its own', () => {
+    const both =
+      'doors:\n  - { ssh: "127.0.0.1:22", host-keys: k, user-ca: a }\n  - { tcp: "127.0.0.1:22", from: [::1] }'
+    expect(problemsOf(withDoors(both))).toEqual(['4:12: the door `ssh: 127.0.0.1:22` is on this address already'])
+  })
+})
+
 describe('keys', () => {
   test('that are unknown are reported at the key', () => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n  # here\nexport: []\n`)).toEqual([
@@ -144,14 +173,6 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
   })
 
-  test('the ssh door', () => {
-    expect(problemsOf(withDoors('doors:\n  - ssh: 0.0.0.0:22\n    host-keys: [k]'))).toEqual([
-      `3:5: \`ssh\` ${LATER}`,
-      `4:5: \`host-keys\` ${LATER}`,
-    ])
-    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual([`6:13: the ssh door ${LATER}`])
-  })
-
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
@@ -166,7 +187,7 @@ describe('keys of later versions are refused by name', () => {
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
       '6:20: psk: identities need pre-shared keys, which this version does not have',
-      '7:12: ssh: identities need the ssh door, which this version does not have',
+      '7:12: ssh: needs an ssh door, and there is none',
     ])
   })
 })
@@ -189,10 +210,10 @@ describe('values', () => {
     ['limits: { idle: 10 minutes }', '1:17: "10 minutes" is not a time'],
     ['doors: []', '1:8: `doors` needs at least one door'],
     ['doors: {}', '1:8: `doors` must be a list, not a map'],
-    ['doors: [3]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
-    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [3]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
+    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
     ['doors: [{ tcp: "h:1", unix: s }]', '1:11: `tcp` can not stand beside `unix`'],
-    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
     ['doors: [{ tcp: 10809, from: [10.0.0.0/8] }]', '1:16: `tcp` must be text, not a number; put it in quotes'],
     ['doors: [{ tcp: "h", from: [10.0.0.0/8] }]', '1:16: "h" has no port: write HOST:PORT'],
     ['doors: [{ tcp: "h:1", from: [] }]', '1:29: `from` needs at least one network'],
@@ -236,7 +257,7 @@ describe('values', () => {
     ['exports: [{ deny: [[anyone, "address:x"]] }]', '1:29: "x" is not an IP address or network'],
     ['exports: [{ deny: anyone }]', '1:19: `deny` must be a list, not text'],
     ['exports: [{ doors: [] }]', '1:20: an empty list would shut every door'],
-    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, tcp or unix'],
+    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, ssh, tcp or unix'],
     ['exports: [{ limits: { sessions: 0 } }]', '1:33: `sessions` must be at least 1'],
   ])('%s', (text, problem) => {
     const problems = problemsOf(text)
