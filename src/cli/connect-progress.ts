@@ -1,10 +1,18 @@
 /** The last line of a terminal while `nbdgate connect` runs: who is connected, and how much moves. */
 
+import type { SessionFacts } from '../admin/managed.ts'
+
 /** What open sessions have moved so far. */
 export interface Traffic {
   readonly sessions: number
   readonly bytesRead: number
   readonly bytesWritten: number
+}
+
+/** What sessions have moved, all in all. */
+export function trafficOf(sessions: readonly SessionFacts[]): Traffic {
+  const sum = (key: 'bytesRead' | 'bytesWritten'): number => sessions.reduce((all, each) => all + each[key], 0)
+  return { sessions: sessions.length, bytesRead: sum('bytesRead'), bytesWritten: sum('bytesWritten') }
 }
 
 /** A line that is written over again and again. */

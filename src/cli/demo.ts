@@ -10,8 +10,8 @@ import type { Door } from '../doors/door.ts'
 import { startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
 import { startSampleServer } from './demo-server.ts'
+import { Ending } from './ending.ts'
 import { loadAll } from './load.ts'
-import { untilSignalled } from './serve.ts'
 
 const DISK_BYTES = 64 * 1024 * 1024
 
@@ -45,7 +45,8 @@ async function demo(dir: string): Promise<void> {
     const gateway = await startGateway(config, log)
     process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))
     // Nothing to reload; but the default action of SIGHUP would end every session.
-    await untilSignalled(gateway, log, () => {})
+    process.on('SIGHUP', () => {})
+    await new Ending(gateway, log).done
   } finally {
     await server?.stop()
   }

@@ -1,6 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
 import { isNative } from '../doors/ssh2.ts'
+import { adminCommands } from './admin.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
 import { connectCommand } from './connect.ts'
@@ -15,7 +16,7 @@ const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
 
 /** The command line, without what runs it: tests read the options off it. */
 export function program(version = VERSION): Command {
-  return new Command('nbdgate')
+  const root = new Command('nbdgate')
     .description('a secure gateway in front of an unmodified NBD server')
     .version(version)
     .showHelpAfterError('(--help shows what there is)')
@@ -26,6 +27,8 @@ export function program(version = VERSION): Command {
     .addCommand(probeCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
+  for (const command of adminCommands()) root.addCommand(command)
+  return root
 }
 
 /** Runs the command line; returns the exit code: 0 fine, 1 failed, 2 usage or configuration. Never throws. */

@@ -1,3 +1,4 @@
+import type { ReloadResult } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import { ConfigError } from '../config/errors.ts'
 import { namedFiles } from '../config/named-files.ts'
@@ -12,49 +13,50 @@ export class Reloading {
   readonly #log: Log
   readonly #file: string
   readonly #watch: FileWatch
-  #running = false
-  #again: string | undefined
+  #last: Promise<unknown> = Promise.resolve()
+  #next: Promise<ReloadResult> | undefined
 
   constructor(gateway: Gateway, config: Config, log: Log) {
     this.#gateway = gateway
     this.#log = log
     this.#file = config.file
     this.#watch = new FileWatch(
-      () => this.request('a file has changed'),
+      () => void this.request('a file has changed'),
       error => log.warn({ err: error }, 'files are not watched; SIGHUP reloads'),
     )
     this.#watch.watch(namedFiles(config))
   }
 
-  /** Reloads now, or once more after the reload that is under way. */
-  request(why: string): void {
-    if (this.#running) {
-      this.#again = why
-      return
-    }
-    this.#running = true
-    void this.#run(why).finally(() => {
-      this.#running = false
-      const again = this.#again
-      this.#again = undefined
-      if (again !== undefined) this.request(again)
+  /** Reloads; if a reload is under way, once more after it. Never rejects. */
+  request(why: string): Promise<ReloadResult> {
+    // One that has not begun yet will see what this one is about.
+    this.#next ??= this.#last.then(() => {
+      this.#next = undefined
+      return this.#run(why)
     })
+    this.#last = this.#next
+    return this.#next
   }
 
   close(): void {
     this.#watch.close()
   }
 
-  async #run(why: string): Promise<void> {
+  async #run(why: string): Promise<ReloadResult> {
     this.#log.info({ why }, 'reloading')
     this.#watch.mark()
     try {
       const { config } = loadAll(this.#file)
       this.#watch.watch(namedFiles(config))
-      await this.#gateway.reload(config)
+      return { kind: 'reloaded', sessionsEnded: await this.#gateway.reload(config) }
     } catch (error) {
-      const facts = error instanceof ConfigError ? { problems: error.message.split('\n') } : { err: error }
-      this.#log.error(facts, 'reload failed: all stays as it was')
+      const message = error instanceof Error ? error.message : String(error)
+      const problems = message.split('\n')
+      this.#log.error(
+        error instanceof ConfigError ? { problems } : { err: error },
+        'reload failed: all stays as it was',
+      )
+      return { kind: 'failed', problems }
     }
   }
 }

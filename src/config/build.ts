@@ -18,10 +18,11 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     absolute: path => resolve(dirname(file), path),
     source: path => `${basename(file)}:${at(path).line}`,
   }
-  const { state, log, limits } = checked
+  const { state, admin, log, limits } = checked
   return {
     file: resolve(file),
     ...(state !== undefined && { state: builder.absolute(state) }),
+    ...(admin !== undefined && { admin: { socket: builder.absolute(admin.socket) } }),
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
     exports: checked.exports.map((each, index) => buildExport(each, builder, ['exports', index])),

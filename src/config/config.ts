@@ -11,6 +11,8 @@ export interface Config {
   readonly file: string
   /** Folder for what has to survive a restart. */
   readonly state?: string
+  /** The admin socket. */
+  readonly admin?: { readonly socket: string }
   readonly log: LogConfig
   /** At least one. */
   readonly doors: readonly DoorConfig[]

@@ -5,7 +5,8 @@
 
 import type { Path } from './yaml-source.ts'
 
-const TOP = ['admin', 'leases', 'workers']
+const TOP = ['leases', 'workers']
+const ADMIN = ['http', 'token-file']
 const DOOR = ['psk', 'proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
@@ -24,6 +25,8 @@ function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
     case '':
       return TOP
+    case 'admin':
+      return ADMIN
     case 'doors':
       return DOOR
     case 'exports':

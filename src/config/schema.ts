@@ -172,6 +172,12 @@ export const configSchema = z
   .strictObject({
     version: z.literal(1).describe('Version of this format.'),
     state: path.optional().describe('Folder for what has to survive a restart.'),
+    admin: z
+      .strictObject({
+        socket: path.describe('Unix socket for `nbdgate sessions`, `kick`, `reload` and `drain`; mode 0600.'),
+      })
+      .optional()
+      .describe('How the running gateway is looked at and told what to do.'),
     log: log.prefault({}).describe('JSON lines on standard error, or in a file.'),
     doors: z
       .array(

@@ -25,13 +25,7 @@ export interface UnixDoor extends Door {
  * not. @throws DoorError
  */
 export async function openUnixDoor({ path, mode }: UnixDoorOptions, reception: Reception): Promise<UnixDoor> {
-  await removeStale(path)
-  // Made with no permissions at all and opened up afterwards: nobody slips in between bind() and chmod().
-  const before = process.umask(0o777)
-  const listening = listen({ path }, path, socket => receive(socket, reception))
-  process.umask(before)
-  const server = await listening
-  chmodSync(path, mode)
+  const server = await listenPrivately(path, mode, () => listen({ path }, path, socket => receive(socket, reception)))
   server.on('error', error => reception.failed(error))
   return {
     kind: 'unix',
@@ -39,6 +33,20 @@ export async function openUnixDoor({ path, mode }: UnixDoorOptions, reception: R
     reload: next => chmodSync(path, next.mode),
     close: () => closeServer(server),
   }
+}
+
+/**
+ * Opens a Unix socket that `bind` binds before it returns. One that nobody listens on any more is replaced. It is made
+ * with no permissions at all and opened up afterwards: nobody slips in between bind() and chmod(). @throws DoorError
+ */
+export async function listenPrivately<T>(path: string, mode: number, bind: () => Promise<T>): Promise<T> {
+  await removeStale(path)
+  const before = process.umask(0o777)
+  const listening = bind()
+  process.umask(before)
+  const server = await listening
+  chmodSync(path, mode)
+  return server
 }
 
 function receive(socket: Socket, reception: Reception): void {

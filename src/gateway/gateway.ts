@@ -3,6 +3,7 @@
  * opens the doors, starts a session for every visitor that the limits let in, and changes all of it for another
  * configuration while sessions run.
  */
+import type { SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
 import type { Log } from '../observe/log.ts'
@@ -20,13 +21,16 @@ export interface Gateway {
 
   /**
    * Takes another configuration, all of it or, when it throws, nothing. Sessions whose rights are gone or less are ended;
-   * the others do not notice. What `log` and `state` say holds from the next start.
+   * the others do not notice. What `log`, `state` and `admin` say holds from the next start. Returns how many were ended.
    * @throws MaterialError, DoorError
    */
-  reload(config: Config): Promise<void>
+  reload(config: Config): Promise<number>
 
-  /** The sessions that are open, and what they have moved so far. */
-  traffic(): { readonly sessions: number; readonly bytesRead: number; readonly bytesWritten: number }
+  /** The sessions in transmission phase, the oldest first. */
+  sessions(): readonly SessionFacts[]
+
+  /** Ends one of them now; false if there is none of this number. */
+  kick(id: number): boolean
 
   /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
   drain(ms: number): Promise<void>
@@ -70,7 +74,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
   log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
-  const reload = async (next: Config): Promise<void> => {
+  const reload = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
       control.replace(next)
@@ -78,7 +82,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       current = next
     })
     const ended = await Promise.all([...sessions].map(session => session.recheck()))
-    log.info({ ...changes, sessionsEnded: ended.filter(Boolean).length }, 'reloaded')
+    const sessionsEnded = ended.filter(Boolean).length
+    log.info({ ...changes, sessionsEnded }, 'reloaded')
+    return sessionsEnded
   }
   const stop = async (): Promise<void> => {
     draining = true
@@ -98,16 +104,18 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     clearTimeout(timer)
     await stop()
   }
-  const traffic = (): ReturnType<Gateway['traffic']> => {
-    const counters = [...sessions].flatMap(session => session.counters() ?? [])
-    const sum = (key: 'bytesRead' | 'bytesWritten'): number => counters.reduce((all, each) => all + each[key], 0)
-    return { sessions: counters.length, bytesRead: sum('bytesRead'), bytesWritten: sum('bytesWritten') }
+  const facts = (): readonly SessionFacts[] => [...sessions].flatMap(session => session.facts() ?? [])
+  const kick = (id: number): boolean => {
+    const session = [...sessions].find(each => each.facts()?.id === id)
+    session?.stop('kicked')
+    return session !== undefined
   }
   return {
     get doors() {
       return doorSet.doors
     },
-    traffic,
+    sessions: facts,
+    kick,
     reload,
     drain,
     stop,

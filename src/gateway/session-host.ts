@@ -45,6 +45,11 @@ export class SessionHost implements Host<OpenExport> {
     return this.#visitor.tls?.mode ?? 'none'
   }
 
+  /** How the visitor came in: TLS once it is up. */
+  get door(): DoorKind {
+    return this.#door
+  }
+
   /** Who the visitor is, as far as is known by now, for logs. */
   get who(): string {
     return nameOf(this.#identity)

@@ -2,6 +2,7 @@
  * One connection, told from top to bottom: negotiate, relay, close, and say what happened. It has no bytes in it and no
  * policy: those are negotiation/, relay/ and control.ts.
  */
+import type { SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
@@ -23,8 +24,8 @@ export interface Session {
   /** Ends it if what it was granted is not granted any more; whether it did. */
   recheck(): Promise<boolean>
 
-  /** What it has moved so far; undefined while it haggles. */
-  counters(): Relay['counters'] | undefined
+  /** Who is on which export since when, and what has moved; undefined while it haggles. */
+  facts(): SessionFacts | undefined
 
   /** Ends it now. */
   stop(reason: string): void
@@ -35,6 +36,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
   let rights: RightsWatch | undefined
+  let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
     try {
@@ -47,6 +49,10 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const { export: opened, wire } = negotiated
       const { throttle } = host
       relay = new Relay({ ...opened, client: stream, upstream: opened.stream, throttle, early: wire.rest() })
+      const { conn: id } = context
+      const { rights: granted, rule } = opened
+      const place = { door: host.door, export: printable(opened.name), rights: granted, rule }
+      told = { id, peer: visitor.peer, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.stop(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
@@ -60,7 +66,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   return {
     done: serve(),
     recheck: async () => (await rights?.recheck()) ?? false,
-    counters: () => relay?.counters,
+    facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }

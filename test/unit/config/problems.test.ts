@@ -158,8 +158,13 @@ describe('rates', () => {
 })
 
 describe('keys of later versions are refused by name', () => {
-  test.each(['admin', 'leases', 'workers'])('%s', key => {
+  test.each(['leases', 'workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
+  })
+
+  test.each(['http', 'token-file'])('admin: %s', key => {
+    const text = `version: 1\n${UNIX_DOOR}\nexports: []\nadmin: { socket: s, ${key}: x }\n`
+    expect(problemsOf(text)).toEqual([`4:21: \`${key}\` ${LATER}`])
   })
 
   test.each(['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
