@@ -85,6 +85,7 @@ export function connectConfig(
     log: { level: 'info' },
     doors: [door],
     exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, source })),
+    groups: [],
     limits: { sessions: 1000, sessionsPerAddress: 1000, negotiationMs: 10_000, idleMs: 0 },
   }
 }

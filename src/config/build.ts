@@ -25,6 +25,10 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
     exports: checked.exports.map((each, index) => buildExport(each, builder, ['exports', index])),
+    groups: Object.entries(checked.groups).map(([name, members]) => ({
+      name,
+      members: members.map((who, index) => ({ who: list(who), source: builder.source(['groups', name, index]) })),
+    })),
     limits: {
       sessions: limits.sessions,
       sessionsPerAddress: limits['sessions-per-address'],

@@ -16,6 +16,8 @@ export interface Config {
   readonly doors: readonly DoorConfig[]
   /** Names are unique. */
   readonly exports: readonly ExportConfig[]
+  /** Names are unique. */
+  readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
 }
 
@@ -116,6 +118,12 @@ export interface AllowRuleConfig {
   /** For each identity that comes in by this rule. */
   readonly limits?: UseLimits
   readonly source: string
+}
+
+/** A named list of who is meant; whoever one of `members` holds for is in it. */
+export interface GroupConfig {
+  readonly name: string
+  readonly members: readonly DenyRuleConfig[]
 }
 
 /** All of `who` (at least one) must hold. */

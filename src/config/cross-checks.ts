@@ -35,6 +35,10 @@ interface Door {
 export function crossCheck(root: unknown, options: CrossCheckOptions): readonly PathProblem[] {
   const doors = doorsOf(root)
   const exports = asList(asMap(root)?.exports)
+  const groups = asMap(asMap(root)?.groups) ?? {}
+  const inGroups = Object.entries(groups).flatMap(([name, members]) =>
+    asList(members).flatMap((who, index) => flatten(who, ['groups', name, index])),
+  )
   return [
     ...doors.flatMap(door => doorProblems(door, options.folder)),
     ...sameAddress(doors, options.folder),
@@ -46,9 +50,10 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
       return [
         ...upstreamProblems(map.upstream, [...path, 'upstream'], options.folder),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
-        ...whoTexts(map, path).flatMap(who => whoProblems(who, doors, options)),
+        ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
       ]
     }),
+    ...inGroups.flatMap(who => groupProblems(who, undefined) ?? whoProblems(who, doors, options)),
   ]
 }
 
@@ -180,6 +185,17 @@ function whoTexts(map: Readonly<Record<string, unknown>>, path: Path): readonly 
 function flatten(value: unknown, path: Path): readonly WhoText[] {
   if (typeof value === 'string') return [{ path, text: value }]
   return asList(value).flatMap((text, index) => (typeof text === 'string' ? [{ path: [...path, index], text }] : []))
+}
+
+/** Problems of a `who` that names a group, undefined for any other; `groups` undefined: where none may be named. */
+function groupProblems(
+  { path, text }: WhoText,
+  groups: Readonly<Record<string, unknown>> | undefined,
+): readonly PathProblem[] | undefined {
+  if (!text.startsWith('group:')) return undefined
+  if (groups === undefined) return [{ path, message: 'a group can not name a group' }]
+  const name = text.slice('group:'.length)
+  return Object.hasOwn(groups, name) ? [] : [{ path, message: `there is no group "${printable(name, 64)}"` }]
 }
 
 function whoProblems(

@@ -5,7 +5,7 @@
 
 import type { Path } from './yaml-source.ts'
 
-const TOP = ['admin', 'leases', 'groups', 'workers']
+const TOP = ['admin', 'leases', 'workers']
 const DOOR = ['psk', 'proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']

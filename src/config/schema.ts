@@ -33,7 +33,7 @@ const who = z
     error: '`who` must be text or a list of texts',
   })
   .describe(
-    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, ssh:user= key=SHA256:… principal=, uid:N, gid:N. Of a list all must hold.',
+    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
   )
 
 const tlsDoor = z
@@ -182,6 +182,10 @@ export const configSchema = z
       .min(1, 'needs at least one door')
       .describe('How visitors come in.'),
     exports: z.array(exportEntry).describe('What they find.'),
+    groups: z
+      .record(z.string().regex(/^[\w.-]+$/, 'a name of letters, digits, dots, dashes and underscores'), z.array(who))
+      .default({})
+      .describe('Named lists of `who`, for rules: group:NAME. Whoever one entry holds for is in the group.'),
     limits: limits.prefault({}),
   })
   .describe('Configuration of nbdgate.')

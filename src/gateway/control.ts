@@ -4,7 +4,7 @@
  */
 import type { Config, ExportConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import type { ListEntry } from '../negotiation/host.ts'
-import { compilePolicy } from '../policy/compile.ts'
+import { compileGroups, compilePolicy } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
 import { type DoorKind, type Identity, keyOf } from '../policy/identity.ts'
 import type { Rate } from './rates.ts'
@@ -93,5 +93,6 @@ function rateOf(key: string, limits: UseLimits | undefined): readonly Rate[] {
 }
 
 function compile(config: Config): ReadonlyMap<string, Entry> {
-  return new Map(config.exports.map(each => [each.name, { config: each, policy: compilePolicy(each) }]))
+  const groups = compileGroups(config.groups)
+  return new Map(config.exports.map(each => [each.name, { config: each, policy: compilePolicy(each, groups) }]))
 }

@@ -2,9 +2,9 @@
 import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
 import { printable } from '../protocol/strings.ts'
 import type { SshFacts } from '../ssh/facts.ts'
-import { type PatternRules, parsePattern } from './pattern.ts'
+import { parsePattern, patternRules } from './pattern.ts'
 
-const LABELS: PatternRules = { separator: '.', ignoreCase: false }
+const LABELS = patternRules({ separator: '.', ignoreCase: false })
 
 /** Reads what stands behind `ssh:`, `user=bob` for example. */
 export function parseSshTest(text: string): Parsed<(facts: SshFacts) => boolean> {

@@ -13,21 +13,28 @@ export interface Who {
   readonly holds: (identity: Identity) => boolean
 }
 
+/** Groups by name, each compiled to whether an identity is in it. */
+export type Groups = ReadonlyMap<string, Who['holds']>
+
 /** Numbers of users and groups; 2^32 - 1 is the kernel's "none" (credentials(7), chown(2)). */
 const MAX_ID = 2 ** 32 - 2
 
 /**
- * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`. Forms of later versions are a problem
+ * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`,
+ * `group:NAME`. Forms of later versions are a problem
  * of their own, for a rule that is not understood must not be one that is not there.
  */
-export function parseWho(text: string): Parsed<Who> {
-  const test = parseTest(text)
+export function parseWho(text: string, groups: Groups = new Map()): Parsed<Who> {
+  const test = text.startsWith('group:') ? groupTest(text.slice('group:'.length), groups) : parseTest(text)
   return test.ok ? parsed({ text, holds: test.value }) : test
 }
 
-/** What is wrong with a `who`, undefined if nothing is. For the loader of the configuration, which knows the line. */
+/**
+ * What is wrong with a `who`, undefined if nothing is. For the loader of the configuration, which knows the line, and
+ * which groups there are.
+ */
 export function whoProblem(text: string): string | undefined {
-  const who = parseWho(text)
+  const who = text.startsWith('group:') ? parsed(undefined) : parseTest(text)
   return who.ok ? undefined : who.problem
 }
 
@@ -50,8 +57,13 @@ function parseTest(text: string): Parsed<Who['holds']> {
     case 'psk':
       return unparsed('psk: identities need pre-shared keys, which this version does not have')
     default:
-      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, ssh:, uid:, gid:`)
+      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, ssh:, uid:, gid:, group:`)
   }
+}
+
+function groupTest(name: string, groups: Groups): Parsed<Who['holds']> {
+  const isMember = groups.get(name)
+  return isMember === undefined ? unparsed(`there is no group "${printable(name, 64)}"`) : parsed(isMember)
 }
 
 function addressTest(value: string): Parsed<Who['holds']> {

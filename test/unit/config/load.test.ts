@@ -161,6 +161,7 @@ describe('a configuration with what is required only', () => {
         { kind: 'unix', path: '/s', mode: 0o600, source: 'n.yaml:7' },
       ],
       exports: [],
+      groups: [],
       limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0 },
     })
   })

@@ -135,6 +135,21 @@ describe('keys', () => {
   })
 })
 
+describe('groups', () => {
+  const withGroups = (groups: string, who: string) =>
+    `${withUpstream(`    allow: [{ who: "${who}", rights: read }]`)}groups:\n${groups}\n`
+
+  test('that are not there, that name groups, and members that are wrong', () => {
+    expect(problemsOf(withGroups('  staff: [address:10.0.0.0/8]', 'group:staff'))).toEqual([])
+    expect(problemsOf(withGroups('  staff: [anyone]', 'group:stuff'))).toEqual(['6:20: there is no group "stuff"'])
+    const wrong = '  staff: [anyone]\n  all: [group:staff, [anyone, adress:10.0.0.0/8]]'
+    expect(problemsOf(withGroups(wrong, 'group:all'))).toEqual([
+      '9:9: a group can not name a group',
+      expect.stringMatching(/^9:31: "adress" is not one of/),
+    ])
+  })
+})
+
 describe('rates', () => {
   test.each(['10', '0MB/s', '10MB', '1.5MB/s', '10 MB/s'])('%s is none', rate => {
     const problem = `"${rate}" is not a rate: write a whole number, a unit and /s, like 200MB/s`
@@ -143,7 +158,7 @@ describe('rates', () => {
 })
 
 describe('keys of later versions are refused by name', () => {
-  test.each(['admin', 'leases', 'groups', 'workers'])('%s', key => {
+  test.each(['admin', 'leases', 'workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
   })
 
