@@ -20,8 +20,8 @@ export type Groups = ReadonlyMap<string, Who['holds']>
 const MAX_ID = 2 ** 32 - 2
 
 /**
- * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`,
- * `group:NAME`. Forms of later versions are a problem
+ * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`, `group:NAME`.
+ * Forms of later versions are a problem
  * of their own, for a rule that is not understood must not be one that is not there.
  */
 export function parseWho(text: string, groups: Groups = new Map()): Parsed<Who> {
