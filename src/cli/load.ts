@@ -78,7 +78,8 @@ function ringOf(door: SshDoorConfig): KeyRing {
 
 /** A key that no line binds to a name logs in with any: rules that go by names have to know. */
 export function sharedNames(config: Config): readonly string[] {
-  const rules = config.exports.flatMap(({ allow, deny }) => [...allow, ...deny])
+  const members = config.groups.flatMap(group => group.members)
+  const rules = [...config.exports.flatMap(({ allow, deny }) => [...allow, ...deny]), ...members]
   if (!rules.some(({ who }) => who.some(text => text.startsWith('ssh:user=')))) return []
   return config.doors.flatMap(door => {
     if (door.kind !== 'ssh' || door.authorizedKeys === undefined) return []

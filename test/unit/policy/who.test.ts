@@ -163,7 +163,7 @@ describe('cert:', () => {
 
 describe('a who that can not be used', () => {
   test.each([
-    ['', '"" is not one of anyone, address:, cert:, ssh:, uid:, gid:'],
+    ['', '"" is not one of anyone, address:, cert:, ssh:, uid:, gid:, group:'],
     ['Anyone', '"Anyone" is not one of'],
     ['anyone:', '"anyone" is not one of'],
     ['alice', '"alice" is not one of'],
