@@ -1,5 +1,7 @@
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
+import { AuditError } from '../observe/errors.ts'
+import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
 import { demoCommand } from './demo.ts'
@@ -21,6 +23,7 @@ export function program(): Command {
     .addCommand(serveCommand())
     .addCommand(checkCommand())
     .addCommand(probeCommand())
+    .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
 }
@@ -43,6 +46,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     const message = error instanceof Error ? error.message : String(error)
     process.stderr.write(`nbdgate: ${message}\n`)
     if (error instanceof UsageError) return Exit.USAGE
+    if (error instanceof AuditError && error.code === 'SEAL') return Exit.USAGE
     return error instanceof Error && error.name === 'MaterialError' ? Exit.USAGE : Exit.FAILED
   }
 }

@@ -11,12 +11,20 @@ export interface Config {
   readonly file: string
   /** Folder for what has to survive a restart. */
   readonly state?: string
+  /** Absent without `state`. */
+  readonly audit?: AuditConfig
   readonly log: LogConfig
   /** At least one. */
   readonly doors: readonly DoorConfig[]
   /** Names are unique. */
   readonly exports: readonly ExportConfig[]
   readonly limits: LimitsConfig
+}
+
+/** What to do when the trail can not be written, and the size at which a file is followed by a new one. */
+export interface AuditConfig {
+  readonly onFailure: 'refuse' | 'warn'
+  readonly rotateBytes: number
 }
 
 /** How much is logged, and where to: standard error without `file`. */

@@ -37,6 +37,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     ...doors.flatMap(door => doorProblems(door, options.folder)),
     ...sameAddress(doors, options.folder),
     ...sameName(exports),
+    ...auditProblems(root),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)
       if (map === undefined) return []
@@ -48,6 +49,12 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
       ]
     }),
   ]
+}
+
+function auditProblems(root: unknown): readonly PathProblem[] {
+  const map = asMap(root)
+  if (map?.audit === undefined || map.state !== undefined) return []
+  return [{ path: ['audit'], at: 'key', message: '`audit` needs `state`, the folder that the trail is kept in' }]
 }
 
 function doorsOf(root: unknown): readonly Door[] {

@@ -7,6 +7,7 @@ import type { Door, Reception, Visitor } from '../doors/door.ts'
 import { openTcpDoor } from '../doors/tcp.ts'
 import { offerTls } from '../doors/tls.ts'
 import { openUnixDoor } from '../doors/unix.ts'
+import { type Audit, NO_AUDIT, openAudit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
@@ -27,11 +28,13 @@ export interface Gateway {
 
 /**
  * Starts a gateway: all doors open, or none.
- * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened
+ * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened,
+ * AuditError for a trail that can not be used
  */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
   const control = createControl(config)
+  const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
   const sessions = new Set<Session>()
@@ -39,7 +42,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const context = { conn: ++conn, control, dials, log, limits: config.limits, isDraining: () => draining }
+    const context = { conn: ++conn, control, audit, dials, log, limits: config.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
     sessions.add(session)
     void session.done.finally(() => {
@@ -53,7 +56,10 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }
-  const doors = await openDoors(config.doors, config, reception, log)
+  const doors = await openDoors(config.doors, config, reception, log).catch(async (error: unknown) => {
+    await endAudit(audit)
+    throw error
+  })
   log.info({ doors: doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const stop = async (): Promise<void> => {
@@ -62,6 +68,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')
     await Promise.all(open.map(session => session.done))
+    await endAudit(audit)
   }
   const drain = async (ms: number): Promise<void> => {
     draining = true
@@ -75,6 +82,19 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await stop()
   }
   return { doors, drain, stop }
+}
+
+/** The trail begins before the first door opens: it tells how each session came to be. */
+async function beginAudit(config: Config, log: Log): Promise<Audit> {
+  if (config.state === undefined || config.audit === undefined) return NO_AUDIT
+  const audit = await openAudit({ dir: config.state, ...config.audit, log })
+  audit.note('gateway started', { pid: process.pid, config: config.file })
+  return audit
+}
+
+async function endAudit(audit: Audit): Promise<void> {
+  audit.note('gateway stopped', { pid: process.pid })
+  await audit.close()
 }
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */

@@ -70,12 +70,15 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
   const begin = performance.now()
   context.log.info({ ...facts, ...host.facts }, 'session opened')
   const idle = watchIdle(relay, context.limits.idleMs)
+  let why = 'bug'
   try {
     const end = await relay.run()
+    why = whyOf(end)
     const ms = Math.round(performance.now() - begin)
     const level = end.kind === 'violation' ? 'warn' : 'info'
-    context.log[level]({ ...facts, ...relay.counters, ms, why: whyOf(end), ...causeOf(end) }, 'session ended')
+    context.log[level]({ ...facts, ...relay.counters, ms, why, ...causeOf(end) }, 'session ended')
   } finally {
+    host.audit.end({ ...relay.counters, ms: Math.round(performance.now() - begin), why })
     clearInterval(idle)
   }
 }
@@ -114,13 +117,18 @@ function causeOf(end: RelayEnd): { err?: Error } {
 /** The one place where a failure of a session is caught. The peer learns nothing of it. */
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
   const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
-  if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
-  else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
+  if (error instanceof TlsError) {
+    context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
+    // What scanners do is no attempt to come in: only what was said of a certificate.
+    if (!NO_ATTEMPT.has(error.reason)) host.audit.refused(host.asker, { reason: `tls: ${error.reason}` })
+  } else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
   else if (error instanceof StreamError && error.code === 'TIMEOUT') {
     context.log.warn({ ...facts, code: error.code }, 'negotiation timed out')
   } else if (error instanceof StreamError) context.log.debug({ ...facts, code: error.code }, 'visitor gone')
   else context.log.error(facts, 'bug')
 }
+
+const NO_ATTEMPT: ReadonlySet<string> = new Set(['handshake failed', 'handshake timeout', 'gone'])
 
 /** How long a visitor has to close its side after ours is closed. */
 const CLOSE_MS = 2000
