@@ -6,6 +6,7 @@ import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
 import { demoCommand } from './demo.ts'
 import { UsageError } from './errors.ts'
+import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
 import { VERSION } from './version.ts'
@@ -22,6 +23,7 @@ export function program(): Command {
     .exitOverride()
     .addCommand(serveCommand())
     .addCommand(checkCommand())
+    .addCommand(explainCommand())
     .addCommand(probeCommand())
     .addCommand(auditCommand())
     .addCommand(certsCommand())
