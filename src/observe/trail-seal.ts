@@ -30,9 +30,11 @@ export function parseSeal(line: Buffer): Seal | undefined {
   const form =
     /^(\{"seal":1,"seq":(\d{1,15}),"hash":"([0-9a-f]{64})","time":"([^"\\]*)","key":"(SHA256:[0-9a-f]{64})"),"signature":"([A-Za-z0-9+/]{86}==)"\}$/
   const [, body, seq, hash, time, key, signature] = form.exec(text) ?? []
-  if (body === undefined || hash === undefined || time === undefined || key === undefined) return undefined
-  const signed = Buffer.from(body, 'latin1')
-  return { seq: Number(seq), hash, time, key, signed, signature: Buffer.from(signature ?? '', 'base64') }
+  if (!body || !hash || time === undefined || !key || !signature) return undefined
+  const bytes = Buffer.from(signature, 'base64')
+  // 86 digits hold 516 bits: the four that are left over must be zero, or one signature would have 16 spellings.
+  if (bytes.toString('base64') !== signature) return undefined
+  return { seq: Number(seq), hash, time, key, signed: Buffer.from(body, 'latin1'), signature: bytes }
 }
 
 /** Whether this key has made the seal, another one has by its own account, or nobody has. */
