@@ -1,5 +1,6 @@
 /** One visitor's view of the exports while the handshake haggles: who it is, what it may have, what was refused. */
 import type { Visitor } from '../doors/door.ts'
+import type { TlsErrorReason } from '../doors/errors.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
 import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
@@ -9,11 +10,9 @@ import { printable } from '../protocol/strings.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
-import type { Asker, Ruling } from './control.ts'
+import type { Asker } from './control.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import { SessionAudit } from './session-audit.ts'
-
-type Granted = Extract<Ruling, { kind: 'granted' }>
 
 export class SessionHost implements Host<OpenExport> {
   readonly #visitor: Visitor
@@ -54,39 +53,50 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   async list(): Promise<readonly ListEntry[]> {
-    return this.#context.control.visible(this.asker)
+    return this.#context.control.visible(this.#asker)
   }
 
   async open(name: string, wants: Wants): Promise<OpenExport | Refusal> {
     const { control, log } = this.#context
     if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
-    const ruling = await control.decide(name, this.asker)
+    const ruling = await control.decide(name, this.#asker)
     if (ruling.kind === 'refused') {
-      this.#refused(name, ruling)
+      this.refused({ export: name, reason: ruling.reason, rule: ruling.rule })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
     if (wants.enter && !(await control.acquire(name))) {
-      this.#refused(name, { reason: 'limits.sessions', rule: ruling.rule })
+      this.refused({ export: name, reason: 'limits.sessions', rule: ruling.rule })
       return refusal(Rep.ERR_POLICY, 'this export has as many sessions as it may')
     }
     if (wants.enter) this.#acquired = name
+    if (this.#reusable(name, wants)) return this.#written(this.#opened as OpenExport, wants)
+    this.#forget()
     try {
-      const opened = await this.#openExport(name, ruling, wants.structuredReplies)
-      if (wants.enter) await this.audit.open(this.asker, { export: name, rights: opened.rights, rule: opened.rule })
-      return opened
+      const { description, upstream, rights, rule } = ruling
+      const { structuredReplies } = wants
+      this.#opened = await this.#context.dials.run(upstream, () =>
+        openExport({ name, description, upstream, rights, rule, structuredReplies }),
+      )
     } catch (error) {
-      const isTrail = error instanceof AuditError
-      if (!isTrail && !(error instanceof UpstreamError)) throw error
+      if (!(error instanceof UpstreamError)) throw error
       if (wants.enter) this.#releaseExport()
-      if (isTrail) {
-        this.#forget()
-        this.#refused(name, { reason: 'audit trail', rule: ruling.rule })
-        return refusal(Rep.ERR_PLATFORM, 'this gateway can not let anybody in now; its operator can see why')
-      }
+      this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
-      this.audit.refused(this.asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
     }
+    return this.#written(this.#opened, wants)
+  }
+
+  /** Says no in the log and in the audit trail; the visitor is answered by others. */
+  refused(no: { readonly export: string; readonly reason: string; readonly rule?: string | undefined }): void {
+    this.#context.log.warn({ ...this.#base, ...no, export: printable(no.export) }, 'refused')
+    this.audit.refused(this.#asker, no)
+  }
+
+  /** TLS has turned the visitor down: whoever it was. What scanners do is no attempt to come in. */
+  turnedDown(reason: TlsErrorReason): void {
+    if (reason === 'handshake failed' || reason === 'handshake timeout' || reason === 'gone') return
+    this.audit.refused(this.#asker, { reason: `tls: ${reason}` })
   }
 
   async secure(): Promise<Wire> {
@@ -102,6 +112,21 @@ export class SessionHost implements Host<OpenExport> {
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
 
+  /** Nobody enters an export unless the audit trail has it. */
+  async #written(opened: OpenExport, wants: Wants): Promise<OpenExport | Refusal> {
+    const { name, rights, rule } = opened
+    try {
+      if (wants.enter) await this.audit.open(this.#asker, { export: name, rights, rule })
+      return opened
+    } catch (error) {
+      if (!(error instanceof AuditError)) throw error
+      this.#forget()
+      this.#releaseExport()
+      this.refused({ export: name, reason: 'audit trail', rule })
+      return refusal(Rep.ERR_PLATFORM, 'this gateway can not let anybody in now; its operator can see why')
+    }
+  }
+
   /** Closes what was opened and gives back what was taken; nothing can be opened afterwards. */
   close(): void {
     // Opened, and gone before the transmission phase began.
@@ -110,8 +135,7 @@ export class SessionHost implements Host<OpenExport> {
     this.#releaseExport()
   }
 
-  /** Who asks, as far as is known by now. */
-  get asker(): Asker {
+  get #asker(): Asker {
     return { identity: this.#identity, door: this.#door }
   }
 
@@ -119,24 +143,9 @@ export class SessionHost implements Host<OpenExport> {
     return { conn: this.#context.conn, peer: this.#visitor.peer, who: this.who, door: this.#door }
   }
 
-  async #openExport(name: string, ruling: Granted, structuredReplies: boolean): Promise<OpenExport> {
-    if (this.#opened !== undefined && this.#isReusable(this.#opened, name, structuredReplies)) return this.#opened
-    this.#forget()
-    const { description, upstream, rights, rule } = ruling
-    this.#opened = await this.#context.dials.run(upstream, () =>
-      openExport({ name, description, upstream, rights, rule, structuredReplies }),
-    )
-    return this.#opened
-  }
-
-  #refused(name: string, { reason, rule }: { readonly reason: string; readonly rule?: string | undefined }): void {
-    this.#context.log.warn({ ...this.#base, export: printable(name), reason, rule }, 'refused')
-    this.audit.refused(this.asker, { export: name, reason, rule })
-  }
-
   /** GO after INFO uses the connection that INFO made: an upstream may count its connections. */
-  #isReusable(opened: OpenExport, name: string, structuredReplies: boolean): boolean {
-    return opened.name === name && opened.structured.client === structuredReplies
+  #reusable(name: string, wants: Wants): boolean {
+    return this.#opened?.name === name && this.#opened.structured.client === wants.structuredReplies
   }
 
   #forget(): void {

@@ -117,18 +117,14 @@ function causeOf(end: RelayEnd): { err?: Error } {
 /** The one place where a failure of a session is caught. The peer learns nothing of it. */
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
   const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
-  if (error instanceof TlsError) {
-    context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
-    // What scanners do is no attempt to come in: only what was said of a certificate.
-    if (!NO_ATTEMPT.has(error.reason)) host.audit.refused(host.asker, { reason: `tls: ${error.reason}` })
-  } else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
+  if (error instanceof TlsError) host.turnedDown(error.reason)
+  if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
+  else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
   else if (error instanceof StreamError && error.code === 'TIMEOUT') {
     context.log.warn({ ...facts, code: error.code }, 'negotiation timed out')
   } else if (error instanceof StreamError) context.log.debug({ ...facts, code: error.code }, 'visitor gone')
   else context.log.error(facts, 'bug')
 }
-
-const NO_ATTEMPT: ReadonlySet<string> = new Set(['handshake failed', 'handshake timeout', 'gone'])
 
 /** How long a visitor has to close its side after ours is closed. */
 const CLOSE_MS = 2000

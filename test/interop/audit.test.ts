@@ -130,7 +130,7 @@ requires(
       { who: 'cert:cn=alice', export: 'nowhere', reason: 'no such export' },
       { who: expect.stringContaining('address:127.0.0.1'), reason: 'tls: no certificate' },
     ])
-    await running.stop()
+    expect(await running.stop()).toBe(0)
     expect((await records(trail)).at(-1)).toMatchObject({ kind: 'gateway stopped' })
     expect((await verified(trail)).stdout).toContain(': intact: 7 records')
     expect((await stat(join(dir, 'state'))).mode & 0o777).toBe(0o700)
@@ -267,11 +267,12 @@ requires('nbd-server')('a full disk under the audit trail', () => {
       expect(exportInfo(again).size).toBe(1024n * 1024n)
       await running.waitForLog(({ msg }) => msg === 'audit trail works again')
       await early.disconnect()
+      for (const each of [...late, client]) each.reset()
       const reasons = (await recorded(small.trail, 'session refused')).map(({ reason }) => reason)
       expect(new Set(reasons)).toEqual(new Set(['audit trail']))
       const ended = await recorded(small.trail, 'session ended')
       expect(ended.find(({ conn }) => conn === 1)).toMatchObject({ reads: 19, bytesRead: 19 * 4096, opened: 2 })
-      await running.stop()
+      expect(await running.stop()).toBe(0)
       expect(await verified(small.trail)).toMatchObject({ code: 0, stdout: expect.stringMatching(/^[^\n]*: intact/) })
     })
 
