@@ -1,7 +1,21 @@
-import { chmodSync, existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { type Audit, openAudit } from '../../../src/observe/audit.ts'
+import type { Audit } from '../../../src/observe/audit.ts'
+import { openAudit } from '../../../src/observe/trail-queue.ts'
 import { verifyTrail } from '../../../src/observe/trail-verify.ts'
 import { keptLog, recordsIn, tempFolder } from './trail.ts'
 
@@ -12,12 +26,13 @@ const kept = () => recordsIn(file()).map(({ n }) => n)
 interface Options {
   readonly onFailure?: 'refuse' | 'warn'
   readonly retryMs?: number
+  readonly writeMs?: number
 }
 
 /** A trail in a folder of its own, and what it logs. */
-async function begin({ onFailure = 'refuse', retryMs = 3_600_000 }: Options = {}) {
+async function begin({ onFailure = 'refuse', retryMs = 3_600_000, writeMs = 3_600_000 }: Options = {}) {
   const { log, lines } = keptLog()
-  const audit = await openAudit({ dir: dir.path('state'), onFailure, rotateBytes: 1e9, log, retryMs })
+  const audit = await openAudit({ dir: dir.path('state'), onFailure, rotateBytes: 1e9, log, retryMs, writeMs })
   return { audit, lines }
 }
 
@@ -176,5 +191,29 @@ describe('a full disk', () => {
     expect(await write(audit, 1)).toBeUndefined()
     expect(lines).toMatchObject([{ message: 'audit trail failed' }])
     await audit.close()
+  })
+})
+
+describe('a disk that does not answer', () => {
+  /** A pipe that nobody reads from takes 64 KiB (pipe(7)), and then no more for ever. */
+  const PIPE_BYTES = 65_536
+
+  it('holds nobody for ever: neither who asks, nor the end of the gateway', async () => {
+    mkdirSync(dir.path('state'))
+    execFileSync('mkfifo', [file()])
+    const reader = openSync(file(), constants.O_RDWR | constants.O_NONBLOCK)
+    writeSync(reader, Buffer.alloc(PIPE_BYTES))
+    const { audit, lines } = await begin({ writeMs: 50 })
+    await expect(write(audit, 1)).rejects.toThrow('not within 50 ms')
+    audit.note('session ended', { n: 2 })
+    await audit.close()
+    expect(lines).toMatchObject([
+      { level: 'error', message: 'audit trail failed' },
+      { level: 'error', message: 'audit records lost', facts: { count: 2 } },
+    ])
+    expect(existsSync(dir.path('state', 'audit.lock'))).toBe(false)
+    // The thread that writes has to be let go.
+    readSync(reader, Buffer.alloc(2 * PIPE_BYTES))
+    closeSync(reader)
   })
 })
