@@ -34,6 +34,9 @@ export class TrailFile {
   /** Records that have to come before whatever is written next. */
   #preface: readonly Omit<Draft, 'time'>[]
   #lacksNewline: boolean
+  /** Which file it is: the one that its name leads to may have become another one. */
+  #place: { readonly ino: number; readonly dev: number }
+  #isSynced = true
   /** A write has begun and has not come to its end. */
   #isDirty = false
 
@@ -41,6 +44,7 @@ export class TrailFile {
     this.path = path
     this.#rotateBytes = rotateBytes
     this.#file = file
+    this.#place = at.stats
     this.#head = at.head
     this.#firstSeq = at.firstSeq
     this.#sizeBytes = at.end.sizeBytes
@@ -60,15 +64,17 @@ export class TrailFile {
     }
   }
 
-  /** Writes records behind the others, and has them on the disk; the number of the first one. All of them, or none. */
-  async append(drafts: readonly Draft[]): Promise<number> {
+  /**
+   * Writes records behind the others; the number of the first one. All of them, or none. `durable`: they, and all before
+   * them, are on the disk then; others follow when the system likes, like every log.
+   */
+  async append(drafts: readonly Draft[], durable: boolean): Promise<number> {
     const stats = await stat(this.path).catch(absent)
-    const ours = await this.#file.stat()
     if (stats === undefined) await this.#continueIn(undefined)
-    else if (stats.ino !== ours.ino || stats.dev !== ours.dev) throw this.#changed('is another file now')
+    else if (stats.ino !== this.#place.ino || stats.dev !== this.#place.dev) throw this.#changed('is another file now')
     else if (stats.size !== this.#sizeBytes) throw this.#changed('was written to by somebody else')
     else if (this.#sizeBytes > 0 && this.#sizeBytes >= this.#rotateBytes) await this.#rotate()
-    return await this.#write(drafts)
+    return await this.#write(drafts, durable)
   }
 
   /** Cuts off what a failed write has left; false if that can not be done, and the file has to be opened anew. */
@@ -84,10 +90,19 @@ export class TrailFile {
   }
 
   async close(): Promise<void> {
-    await this.#file.close()
+    try {
+      await this.#sync()
+    } finally {
+      await this.#file.close()
+    }
   }
 
-  async #write(drafts: readonly Draft[]): Promise<number> {
+  async #sync(): Promise<void> {
+    if (!this.#isSynced) await this.#file.datasync()
+    this.#isSynced = true
+  }
+
+  async #write(drafts: readonly Draft[], durable: boolean): Promise<number> {
     const time = drafts[0]?.time ?? ''
     const all = [...this.#preface.map(each => ({ ...each, time })), ...drafts]
     const lines: Buffer[] = [Buffer.from(this.#lacksNewline ? '\n' : '')]
@@ -100,7 +115,8 @@ export class TrailFile {
     const bytes = Buffer.concat(lines)
     this.#isDirty = true
     for (let at = 0; at < bytes.length; ) at += (await this.#file.write(bytes, at)).bytesWritten
-    await this.#file.datasync()
+    this.#isSynced = false
+    if (durable) await this.#sync()
     this.#isDirty = false
     this.#head = head
     this.#sizeBytes += bytes.length
@@ -120,9 +136,11 @@ export class TrailFile {
 
   /** A new file with the same chain. Its first record says so, or a file without its beginning would look like one. */
   async #continueIn(from: string | undefined): Promise<void> {
+    await this.#sync()
     const file = await openFile(this.path)
     await this.#file.close()
     this.#file = file
+    this.#place = await file.stat()
     this.#sizeBytes = 0
     this.#firstSeq = this.#head.seq + 1
     this.#lacksNewline = false
@@ -137,22 +155,24 @@ export class TrailFile {
 interface Place {
   readonly head: Head
   readonly firstSeq: number
+  readonly stats: Stats
   readonly end: TrailEnd
   readonly preface: readonly Omit<Draft, 'time'>[]
 }
 
 async function findPlace(file: FileHandle, path: string): Promise<Place> {
+  const stats = await file.stat()
   const end = await readTrailEnd(file, path)
   const repairs = end.torn.length === 0 ? [] : [repaired(end.torn)]
   if (end.torn.length > 0) await file.truncate(end.sizeBytes)
   if (end.head !== undefined) {
-    return { head: end.head, firstSeq: await readFirstSeq(file), end, preface: repairs }
+    return { head: end.head, firstSeq: await readFirstSeq(file), stats, end, preface: repairs }
   }
   // Empty: the first one, or we ended between two steps of a rotation.
   const before = await newestRotated(dirname(path))
   const head = before?.head ?? GENESIS
   const preface = before === undefined ? repairs : [continued(before.name), ...repairs]
-  return { head, firstSeq: head.seq + 1, end, preface }
+  return { head, firstSeq: head.seq + 1, stats, end, preface }
 }
 
 async function newestRotated(dir: string): Promise<{ readonly name: string; readonly head: Head } | undefined> {

@@ -1,6 +1,7 @@
 /**
  * The audit trail as the gateway sees it: one queue, whose order is the order of the trail. All that waits is written at
- * once, and is on the disk before anybody who waits for it is answered; nothing here blocks the relay.
+ * once, and is on the disk (fdatasync) before anybody who asked is answered; nothing here blocks the relay. What nobody
+ * waits for is only written: the next opening should not have to wait for its sync as well.
  *
  * While the trail can not be written, whoever must be in it is told so (and does not get in), and what has happened
  * already waits in memory until writing works again.
@@ -148,7 +149,9 @@ class TrailQueue implements Audit {
         const file = await this.#open()
         const lost = this.#lost
         const drafts = batch.map(entry => entry.draft)
-        const first = await file.append(lost === 0 ? drafts : [...drafts, draft('records lost', { count: lost })])
+        if (lost > 0) drafts.push(draft('records lost', { count: lost }))
+        const isAsked = batch.some(entry => entry.asked !== undefined)
+        const first = await file.append(drafts, isAsked)
         this.#lost -= lost
         this.#works(batch.length)
         for (const [index, entry] of batch.entries()) entry.asked?.resolve(first + index)

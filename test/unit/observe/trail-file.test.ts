@@ -24,7 +24,7 @@ const draft = (n: number) => ({ time: '2026-11-25T12:00:00.000Z', kind: 'session
 async function append(...numbers: readonly number[]): Promise<number> {
   const trail = await TrailFile.open(file(), LARGE)
   try {
-    return await trail.append(numbers.map(draft))
+    return await trail.append(numbers.map(draft), true)
   } finally {
     await trail.close()
   }
@@ -101,31 +101,31 @@ describe('the file of a trail', () => {
 
   it('is not touched any more when somebody else has written to it or cut it', async () => {
     const trail = await TrailFile.open(file(), LARGE)
-    await trail.append([draft(1)])
+    await trail.append([draft(1)], true)
     const text = readFileSync(file(), 'utf8')
     for (const spoil of [() => appendFileSync(file(), 'x'), () => truncateSync(file(), 9)]) {
       spoil()
       const spoilt = readFileSync(file(), 'utf8')
-      await expect(trail.append([draft(2)])).rejects.toMatchObject({ code: 'CHANGED' })
+      await expect(trail.append([draft(2)], true)).rejects.toMatchObject({ code: 'CHANGED' })
       expect(await trail.rollBack()).toBe(true)
       expect(readFileSync(file(), 'utf8')).toBe(spoilt)
       writeFileSync(file(), text)
     }
-    expect(await trail.append([draft(2)])).toBe(2)
+    expect(await trail.append([draft(2)], true)).toBe(2)
     await trail.close()
   })
 
   it('that was moved away is followed by a new one with the same chain', async () => {
     const trail = await TrailFile.open(file(), LARGE)
-    await trail.append([draft(1)])
+    await trail.append([draft(1)], true)
     renameSync(file(), dir.path('moved'))
-    expect(await trail.append([draft(2)])).toBe(3)
+    expect(await trail.append([draft(2)], true)).toBe(3)
     expect(kinds()).toEqual([
       [2, 'trail continued'],
       [3, 'session opened'],
     ])
     rmSync(file())
-    expect(await trail.append([draft(3)])).toBe(5)
+    expect(await trail.append([draft(3)], true)).toBe(5)
     await trail.close()
     expect(breaks(dir.path('moved'), file())).toMatchObject([{ kind: 'broken', line: 1 }])
   })
@@ -142,7 +142,7 @@ describe('a trail that has grown', () => {
   it('goes on in a new file; the old ones are named by their first record and sort before it', async () => {
     let trail = await TrailFile.open(file(), ROTATE)
     for (let n = 1; n <= 20; n++) {
-      await trail.append([draft(n)])
+      await trail.append([draft(n)], n % 2 === 0)
       if (n % 7 === 0) {
         await trail.close()
         trail = await TrailFile.open(file(), ROTATE)
@@ -179,9 +179,9 @@ describe('a trail that has grown', () => {
 
   it('never overwrites an old file', async () => {
     const trail = await TrailFile.open(file(), 1)
-    await trail.append([draft(1)])
+    await trail.append([draft(1)], true)
     writeFileSync(dir.path('state', 'audit-000000000001.jsonl'), 'precious')
-    await trail.append([draft(2)])
+    await trail.append([draft(2)], true)
     await trail.close()
     expect(rotated()).toEqual(['audit-000000000001.1.jsonl', 'audit-000000000001.jsonl'])
     expect(readFileSync(dir.path('state', 'audit-000000000001.jsonl'), 'utf8')).toBe('precious')
