@@ -87,7 +87,7 @@ describe('the file of a trail', () => {
       const isTorn = length !== 0 && length !== firstEnd && length !== firstEnd - 1 && length < text.length - 1
       expect(recordsIn(file())).toHaveLength(whole + 1 + (isTorn ? 1 : 0))
     }
-  })
+  }, 60_000)
 
   it('with a last line that was changed, or with bytes behind it, is not gone on with', async () => {
     await append(1, 2)
