@@ -9,6 +9,7 @@ import { offerTls } from '../doors/tls.ts'
 import { openUnixDoor } from '../doors/unix.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
+import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
@@ -88,7 +89,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
 /** The trail begins before the first door opens: it tells how each session came to be. */
 async function beginAudit(config: Config, log: Log): Promise<Audit> {
   if (config.state === undefined || config.audit === undefined) return NO_AUDIT
-  const audit = await openAudit({ dir: config.state, ...config.audit, log })
+  const audit = throttleRefusals(await openAudit({ dir: config.state, ...config.audit, log }))
   audit.note('gateway started', { pid: process.pid, config: config.file })
   return audit
 }

@@ -15,6 +15,8 @@ export type AuditKind =
   | 'session opened'
   | 'session refused'
   | 'session ended'
+  /** There were more of them than have a record each. */
+  | 'refusals counted'
   | 'rights changed'
   | 'reloaded'
   | 'reload failed'
