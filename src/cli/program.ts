@@ -1,12 +1,15 @@
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
 import { isNative } from '../doors/ssh2.ts'
+import { AuditError } from '../observe/errors.ts'
 import { adminCommands } from './admin.ts'
+import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
 import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
 import { UsageError } from './errors.ts'
+import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
 import { VERSION } from './version.ts'
@@ -24,7 +27,9 @@ export function program(version = VERSION): Command {
     .addCommand(serveCommand())
     .addCommand(checkCommand())
     .addCommand(connectCommand())
+    .addCommand(explainCommand())
     .addCommand(probeCommand())
+    .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
   for (const command of adminCommands()) root.addCommand(command)
@@ -49,6 +54,7 @@ export async function run(argv: readonly string[]): Promise<number> {
     const message = error instanceof Error ? error.message : String(error)
     process.stderr.write(`nbdgate: ${message}\n`)
     if (error instanceof UsageError) return Exit.USAGE
+    if (error instanceof AuditError && error.code === 'SEAL') return Exit.USAGE
     return error instanceof Error && error.name === 'MaterialError' ? Exit.USAGE : Exit.FAILED
   }
 }

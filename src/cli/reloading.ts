@@ -46,9 +46,12 @@ export class Reloading {
     this.#log.info({ why }, 'reloading')
     this.#watch.mark()
     try {
-      const { config } = loadAll(this.#file)
-      this.#watch.watch(namedFiles(config))
-      return { kind: 'reloaded', sessionsEnded: await this.#gateway.reload(config) }
+      const sessionsEnded = await this.#gateway.reload(() => {
+        const { config } = loadAll(this.#file)
+        this.#watch.watch(namedFiles(config))
+        return config
+      })
+      return { kind: 'reloaded', sessionsEnded }
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error)
       const problems = message.split('\n')

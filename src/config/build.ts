@@ -1,5 +1,5 @@
 import { basename, dirname, resolve } from 'node:path'
-import type { Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
+import type { AuditConfig, Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { Path, Position } from './yaml-source.ts'
@@ -21,7 +21,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
   const { state, admin, log, limits } = checked
   return {
     file: resolve(file),
-    ...(state !== undefined && { state: builder.absolute(state) }),
+    ...(state !== undefined && { state: builder.absolute(state), audit: buildAudit(checked.audit) }),
     ...(admin !== undefined && { admin: { socket: builder.absolute(admin.socket) } }),
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
@@ -37,6 +37,11 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       idleMs: limits.idle,
     },
   }
+}
+
+/** A state folder is enough: what was left out has its default. */
+function buildAudit(audit: CheckedFile['audit']): AuditConfig {
+  return { onFailure: audit?.['on-failure'] ?? 'refuse', rotateBytes: audit?.['rotate-size'] ?? 64 * 1024 * 1024 }
 }
 
 function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {

@@ -13,6 +13,8 @@ export interface Config {
   readonly state?: string
   /** The admin socket. */
   readonly admin?: { readonly socket: string }
+  /** Absent without `state`. */
+  readonly audit?: AuditConfig
   readonly log: LogConfig
   /** At least one. */
   readonly doors: readonly DoorConfig[]
@@ -21,6 +23,12 @@ export interface Config {
   /** Names are unique. */
   readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
+}
+
+/** What to do when the trail can not be written, and the size at which a file is followed by a new one. */
+export interface AuditConfig {
+  readonly onFailure: 'refuse' | 'warn'
+  readonly rotateBytes: number
 }
 
 /** How much is logged, and where to: standard error without `file`. */

@@ -43,6 +43,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     ...doors.flatMap(door => doorProblems(door, options.folder)),
     ...sameAddress(doors, options.folder),
     ...sameName(exports),
+    ...auditProblems(root),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)
       if (map === undefined) return []
@@ -55,6 +56,12 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     }),
     ...inGroups.flatMap(who => groupProblems(who, undefined) ?? whoProblems(who, doors, options)),
   ]
+}
+
+function auditProblems(root: unknown): readonly PathProblem[] {
+  const map = asMap(root)
+  if (map?.audit === undefined || map.state !== undefined) return []
+  return [{ path: ['audit'], at: 'key', message: '`audit` needs `state`, the folder that the trail is kept in' }]
 }
 
 function doorsOf(root: unknown): readonly Door[] {

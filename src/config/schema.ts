@@ -10,8 +10,11 @@ import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
 import { laterProblem } from './later.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
-import { parseDuration, parseRate } from './units.ts'
+import { parseDuration, parseRate, parseSize } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
+
+/** Smaller files would be more of them than anybody wants. */
+const MIN_ROTATE_BYTES = 64 * 1024
 
 const text = <T>(parse: (text: string) => Parsed<T>) =>
   z.string().transform((value, context) => {
@@ -152,6 +155,19 @@ const log = z.strictObject({
   file: path.optional().describe('Instead of standard error.'),
 })
 
+const audit = z
+  .strictObject({
+    'on-failure': z
+      .enum(['refuse', 'warn'])
+      .default('refuse')
+      .describe('When the trail can not be written. refuse: nobody new gets in. warn: they do, and the log says so.'),
+    'rotate-size': text(parseSize)
+      .refine(bytes => bytes >= MIN_ROTATE_BYTES, { error: 'must be at least 64KiB', abort: true })
+      .prefault('64MiB')
+      .describe('A file of this size is followed by a new one; the chain goes on.'),
+  })
+  .describe('The audit trail, audit.jsonl in the state folder.')
+
 const limits = z.strictObject({
   sessions: count.default(1000).describe('Sessions at once.'),
   'sessions-per-address': count.default(64).describe('Sessions at once from one address.'),
@@ -171,7 +187,8 @@ const limits = z.strictObject({
 export const configSchema = z
   .strictObject({
     version: z.literal(1).describe('Version of this format.'),
-    state: path.optional().describe('Folder for what has to survive a restart.'),
+    state: path.optional().describe('Folder for what has to survive a restart: the audit trail. Made 0700.'),
+    audit: audit.optional(),
     admin: z
       .strictObject({
         socket: path.describe('Unix socket for `nbdgate sessions`, `kick`, `reload` and `drain`; mode 0600.'),

@@ -1,3 +1,4 @@
+import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
@@ -9,6 +10,7 @@ export interface SessionContext {
   /** Names the connection in logs. */
   readonly conn: number
   readonly control: Control
+  readonly audit: Audit
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
   readonly rates: RateBook

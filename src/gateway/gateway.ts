@@ -6,7 +6,10 @@
 import type { SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
+import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
+import { throttleRefusals } from '../observe/refusal-throttle.ts'
+import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
@@ -20,11 +23,11 @@ export interface Gateway {
   readonly doors: readonly Door[]
 
   /**
-   * Takes another configuration, all of it or, when it throws, nothing. Sessions whose rights are gone or less are ended;
-   * the others do not notice. What `log`, `state` and `admin` say holds from the next start. Returns how many were ended.
-   * @throws MaterialError, DoorError
+   * Takes the configuration that `load` returns, all of it or, when it or this throws, nothing. Sessions whose rights are gone or less are ended;
+   * the others do not notice. What `log`, `state`, `audit` and `admin` say holds from the next start. Returns how many were ended.
+   * @throws MaterialError, DoorError, and what `load` throws
    */
-  reload(config: Config): Promise<number>
+  reload(load: () => Config): Promise<number>
 
   /** The sessions in transmission phase, the oldest first. */
   sessions(): readonly SessionFacts[]
@@ -41,11 +44,13 @@ export interface Gateway {
 
 /**
  * Starts a gateway: all doors open, or none.
- * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened
+ * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened,
+ * AuditError for a trail that can not be used
  */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
   const control = createControl(config)
+  const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
   const rates = new RateBook()
@@ -55,7 +60,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const context = { conn: ++conn, control, dials, rates, log, limits: current.limits, isDraining: () => draining }
+    const shared = { control, audit, dials, rates, log }
+    const context = { ...shared, conn: ++conn, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
     sessions.add(session)
     void session.done.finally(() => {
@@ -71,10 +77,15 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     failed: error => log.error({ err: error }, 'door failed'),
   }
   const doorSet = new DoorSet(reception, log)
-  await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
+  try {
+    await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
+  } catch (error) {
+    await endAudit(audit)
+    throw error
+  }
   log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
-  const reload = async (next: Config): Promise<number> => {
+  const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
       control.replace(next)
@@ -84,14 +95,29 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     const ended = await Promise.all([...sessions].map(session => session.recheck()))
     const sessionsEnded = ended.filter(Boolean).length
     log.info({ ...changes, sessionsEnded }, 'reloaded')
+    audit.note('reloaded', { ...changes, sessionsEnded })
     return sessionsEnded
   }
-  const stop = async (): Promise<void> => {
+  const reload = async (load: () => Config): Promise<number> => {
+    try {
+      return await take(load())
+    } catch (error) {
+      audit.note('reload failed', { problem: error instanceof Error ? error.message : String(error) })
+      throw error
+    }
+  }
+  const end = async (): Promise<void> => {
     draining = true
     await doorSet.close()
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')
     await Promise.all(open.map(session => session.done))
+    await endAudit(audit)
+  }
+  let ended: Promise<void> | undefined
+  const stop = (): Promise<void> => {
+    ended ??= end()
+    return ended
   }
   const drain = async (ms: number): Promise<void> => {
     draining = true
@@ -120,6 +146,19 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     drain,
     stop,
   }
+}
+
+/** The trail begins before the first door opens: it tells how each session came to be. */
+async function beginAudit(config: Config, log: Log): Promise<Audit> {
+  if (config.state === undefined || config.audit === undefined) return NO_AUDIT
+  const audit = throttleRefusals(await openAudit({ dir: config.state, ...config.audit, log }))
+  audit.note('gateway started', { pid: process.pid, config: config.file })
+  return audit
+}
+
+async function endAudit(audit: Audit): Promise<void> {
+  audit.note('gateway stopped', { pid: process.pid })
+  await audit.close()
 }
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */

@@ -1,7 +1,9 @@
 /** One visitor's view of the exports while the handshake haggles: who it is, what it may have, what was refused. */
 import type { UpstreamConfig } from '../config/config.ts'
 import type { Secured, Visitor } from '../doors/door.ts'
+import type { TlsErrorReason } from '../doors/errors.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
+import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
@@ -13,6 +15,7 @@ import type { SessionContext } from './context.ts'
 import type { Asker, Granted } from './control.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
+import { SessionAudit } from './session-audit.ts'
 
 /** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
 export type Standing =
@@ -24,6 +27,8 @@ export class SessionHost implements Host<OpenExport> {
   readonly throttle = new Throttle()
   readonly #visitor: Visitor
   readonly #context: SessionContext
+  /** What the audit trail says of this visitor. */
+  readonly audit: SessionAudit
   #identity: Identity
   #door: DoorKind
   #cipher: string | undefined
@@ -37,6 +42,7 @@ export class SessionHost implements Host<OpenExport> {
   constructor(visitor: Visitor, context: SessionContext) {
     this.#visitor = visitor
     this.#context = context
+    this.audit = new SessionAudit(context.audit, context.conn, visitor)
     this.#identity = visitor.identity
     this.#door = visitor.door
   }
@@ -79,20 +85,19 @@ export class SessionHost implements Host<OpenExport> {
     if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
     const ruling = await control.decide(name, this.#asker)
     if (only !== undefined && name !== only) {
-      log.warn({ ...this.#base, export: printable(name), reason: 'another export' }, 'refused')
+      this.refused({ export: name, reason: 'another export' })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
     if (ruling.kind === 'refused') {
-      const facts = { export: printable(name), reason: ruling.reason, rule: ruling.rule }
-      log.warn({ ...this.#base, ...facts }, 'refused')
+      this.refused({ export: name, reason: ruling.reason, rule: ruling.rule })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
     if (wants.enter && !(await this.#enter(name, ruling))) {
-      log.warn({ ...this.#base, export: printable(name), reason: 'limits.sessions', rule: ruling.rule }, 'refused')
+      this.refused({ export: name, reason: 'limits.sessions', rule: ruling.rule })
       return refusal(Rep.ERR_POLICY, 'this export has as many sessions as it may')
     }
     const reusable = this.#reusable(name, ruling, wants)
-    if (reusable !== undefined) return reusable
+    if (reusable !== undefined) return this.#written(reusable, wants)
     this.#forget()
     this.#upstream = ruling.upstream
     try {
@@ -102,13 +107,26 @@ export class SessionHost implements Host<OpenExport> {
       this.#opened = await dials.run(upstream, () =>
         openExport({ name, description, upstream, rights, rule, structuredReplies, ssh: dials.ssh }),
       )
-      return this.#opened
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
       if (wants.enter) this.#leave()
+      this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
     }
+    return this.#written(this.#opened, wants)
+  }
+
+  /** Says no in the log and in the audit trail; the visitor is answered by others. */
+  refused(no: { readonly export: string; readonly reason: string; readonly rule?: string | undefined }): void {
+    this.#context.log.warn({ ...this.#base, ...no, export: printable(no.export) }, 'refused')
+    this.audit.refused(this.#asker, no)
+  }
+
+  /** TLS has turned the visitor down: whoever it was. What scanners do is no attempt to come in. */
+  turnedDown(reason: TlsErrorReason): void {
+    if (reason === 'handshake failed' || reason === 'handshake timeout' || reason === 'gone') return
+    this.audit.refused(this.#asker, { reason: `tls: ${reason}` })
   }
 
   async secure(): Promise<Wire> {
@@ -145,8 +163,25 @@ export class SessionHost implements Host<OpenExport> {
     return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
   }
 
+  /** Nobody enters an export unless the audit trail has it. */
+  async #written(opened: OpenExport, wants: Wants): Promise<OpenExport | Refusal> {
+    const { name, rights, rule } = opened
+    try {
+      if (wants.enter) await this.audit.open(this.#asker, { export: name, rights, rule })
+      return opened
+    } catch (error) {
+      if (!(error instanceof AuditError)) throw error
+      this.#forget()
+      this.#leave()
+      this.refused({ export: name, reason: 'audit trail', rule })
+      return refusal(Rep.ERR_PLATFORM, 'this gateway can not let anybody in now; its operator can see why')
+    }
+  }
+
   /** Closes what was opened and gives back what was taken; nothing can be opened afterwards. */
   close(): void {
+    // Opened, and gone before the transmission phase began.
+    this.audit.end({ why: 'client gone' })
     this.#forget()
     this.#leave()
   }

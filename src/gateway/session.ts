@@ -89,12 +89,15 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
   const begin = performance.now()
   context.log.info({ ...facts, ...host.facts }, 'session opened')
   const idle = watchIdle(relay, context.limits.idleMs)
+  let why = 'bug'
   try {
     const end = await relay.run()
+    why = whyOf(end)
     const ms = Math.round(performance.now() - begin)
     const level = end.kind === 'violation' ? 'warn' : 'info'
-    context.log[level]({ ...facts, ...relay.counters, ms, why: whyOf(end), ...causeOf(end) }, 'session ended')
+    context.log[level]({ ...facts, ...relay.counters, ms, why, ...causeOf(end) }, 'session ended')
   } finally {
+    host.audit.end({ ...relay.counters, ms: Math.round(performance.now() - begin), why })
     clearInterval(idle)
   }
 }
@@ -133,6 +136,7 @@ function causeOf(end: RelayEnd): { err?: Error } {
 /** The one place where a failure of a session is caught. The peer learns nothing of it. */
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
   const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
+  if (error instanceof TlsError) host.turnedDown(error.reason)
   if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
   else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
   else if (error instanceof StreamError && error.code === 'TIMEOUT') {

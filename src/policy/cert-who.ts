@@ -101,6 +101,12 @@ function hashTest(
   return parsed(facts => hashOf(facts) === hash)
 }
 
+/** The hash that `cert:fingerprint=` or `cert:spki=` names, as the facts of a certificate have it. */
+export function parseCertificateHash(field: string, text: string): string | undefined {
+  const value = /^sha256:/i.test(text) ? text.slice('SHA256:'.length) : ''
+  return parseHexHash(value) ?? (field === 'spki' ? parseBase64Hash(value) : undefined)
+}
+
 function parseHexHash(text: string): string | undefined {
   const isHex = /^([0-9a-f]{64}|[0-9a-f]{2}(:[0-9a-f]{2}){31})$/i.test(text)
   return isHex ? text.replaceAll(':', '').toLowerCase() : undefined

@@ -48,6 +48,7 @@ describe('a configuration with every key', () => {
     expect(config).toMatchObject({
       file: '/etc/nbdgate/nbdgate.yaml',
       state: '/etc/nbdgate/state',
+      audit: { onFailure: 'refuse', rotateBytes: 64 * 1024 * 1024 },
       log: { level: 'warn', file: '/etc/nbdgate/gate.log' },
     })
   })
