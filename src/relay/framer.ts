@@ -37,6 +37,9 @@ export interface Grammar {
 
   /** Judges the whole head at `at`, and may rewrite it there. @throws ProtocolError */
   judge(bytes: Buffer, at: number): Verdict
+
+  /** Gets the payload of what is dropped, in pieces whose memory is not its own. */
+  dropped?(bytes: Buffer): void
 }
 
 export class Framer {
@@ -118,6 +121,7 @@ export class Framer {
     const end = Math.min(at + this.#payloadLeft, this.#chunk.length)
     this.#payloadLeft -= end - at
     if (this.#dropping) {
+      this.#grammar.dropped?.(this.#chunk.subarray(at, end))
       this.#kept = end
       if (this.#payloadLeft === 0) this.#dropping = false
     }

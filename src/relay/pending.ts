@@ -4,8 +4,16 @@
  * nobody asked for is seen at once. Columns of numbers, so that a request allocates nothing.
  */
 
+import { Cmd } from '../protocol/constants.ts'
+
 /** Slots at the start; the table doubles when it is full. */
 const INITIAL_SLOTS = 16
+
+/** Names a request that is out, until its slot is used again. */
+export interface Change {
+  readonly slot: number
+  readonly generation: number
+}
 
 export class Pending {
   #count = 0
@@ -86,6 +94,16 @@ export class Pending {
     head.writeUInt32BE(this.#offsetLow[slot] ?? 0, at + 4)
   }
 
+  /** The requests that are out and change the export; `isOut` tells when one of them is not any more. */
+  changes(): readonly Change[] {
+    const slots = Array.from(this.#live.keys()).filter(slot => this.#live[slot] === 1 && isChange(this.typeOf(slot)))
+    return slots.map(slot => ({ slot, generation: this.#generation[slot] ?? 0 }))
+  }
+
+  isOut({ slot, generation }: Change): boolean {
+    return this.#live[slot] === 1 && this.#generation[slot] === generation
+  }
+
   typeOf(slot: number): number {
     return this.#type[slot] ?? 0
   }
@@ -143,6 +161,11 @@ export class Pending {
     this.#missing = grown(this.#missing, new Float64Array(size))
     for (let slot = size - 1; slot >= old; slot--) this.#free.push(slot)
   }
+}
+
+/** Whether a command changes what is on the export. */
+export function isChange(type: number): boolean {
+  return type === Cmd.WRITE || type === Cmd.TRIM || type === Cmd.WRITE_ZEROES
 }
 
 function grown<Column extends Uint8Array | Uint32Array | Float64Array>(from: Column, to: Column): Column {

@@ -15,7 +15,8 @@ import { Pending } from './pending.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
 import { RequestOutlet } from './request-outlet.ts'
-import { type Counters, RequestGrammar } from './requests.ts'
+import { type Counters, type RangeGuard, RequestGrammar } from './requests.ts'
+import { Settlings } from './settling.ts'
 import type { Throttle } from './throttle.ts'
 
 /** Requests out above which the client is not read, and below which it is again. */
@@ -54,6 +55,9 @@ export interface RelayOptions {
   readonly throttle: Throttle
   /** What the client sent ahead of the answer to GO. */
   readonly early: Buffer
+  readonly guard?: RangeGuard | undefined
+  /** Called once when the client will ask for nothing more; what it has asked for may still be on its way. */
+  readonly leaving?: (() => void) | undefined
 }
 
 /** A chunk of the client's of which all from `used` on is put off. */
@@ -84,6 +88,8 @@ export class Relay {
   readonly #lifts: boolean
   readonly #early: Buffer
   readonly #throttle: Throttle
+  readonly #settlings: Settlings
+  #tellLeaving: () => void
   /** What the client has sent and has to wait for its budget. */
   #late: Late | undefined
   #endedEarly = false
@@ -95,6 +101,7 @@ export class Relay {
   #open = 2
   #held = 0
   #leaving = false
+  #isUpstreamClosed = false
 
   constructor(options: RelayOptions) {
     this.#client = options.client
@@ -103,9 +110,14 @@ export class Relay {
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
     this.#throttle = options.throttle
+    this.#tellLeaving = options.leaving ?? (() => {})
+    this.#settlings = new Settlings({ pending: this.#pending, isQuiet: () => this.#isQuiet() })
     this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
     this.#toClient = new ReplyOutlet(options.client, options.upstream)
-    const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
+    const requests = new RequestGrammar(options, this.#pending, this.counters, {
+      refuse: this.#refuse,
+      pass: request => this.#requests.inject(request),
+    })
     this.#requests = new Framer(requests, this.#toUpstream.take)
     this.#replies = new Framer(
       new ReplyGrammar(options.structured, this.#pending),
@@ -131,6 +143,28 @@ export class Relay {
       this.#client.start(this.#clientSink)
       if (this.#early.length > 0) this.#clientSink.data(this.#early)
     })
+  }
+
+  /**
+   * Resolves when all writes that the client has sent up to now are done, or can not reach the upstream any more; that
+   * of a session that has been silent takes a moment, and of one whose upstream hangs as long as that. Never rejects.
+   */
+  async settled(): Promise<void> {
+    // What has arrived, and nobody has read yet, is read in the turns between.
+    for (let turn = 0; turn < 2; turn++) await new Promise(resolve => setImmediate(resolve))
+    if (!this.#isUpstreamClosed) await this.#settlings.add()
+  }
+
+  /**
+   * Ends the session from our side: the client at once, the upstream when it has done what it was asked for, at most
+   * five seconds later.
+   */
+  retire(reason: string): void {
+    if (this.#end !== undefined) return
+    this.#bidFarewell()
+    this.#client.destroy()
+    this.#finish({ kind: 'stopped', reason })
+    this.#upstream.resume()
   }
 
   /** Ends the session from our side; both streams are closed at once. */
@@ -172,6 +206,8 @@ export class Relay {
     ended: () => this.#upstreamGone(),
     closed: error => {
       this.#upstreamGone(error)
+      this.#isUpstreamClosed = true
+      this.#settlings.end()
       this.#closed()
     },
     drained: () => this.#release(Hold.UPSTREAM_BACKLOG),
@@ -182,6 +218,7 @@ export class Relay {
       const used = from + this.#requests.feed(from === 0 ? chunk : chunk.subarray(from))
       const { waiting } = this.#requests
       this.#toUpstream.flush(waiting ? undefined : chunk)
+      this.#settlings.count(used - from)
       if (waiting) this.#putOff({ chunk, used })
     } catch (error) {
       this.#violated('client', error)
@@ -190,6 +227,7 @@ export class Relay {
     if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
     if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
     if (this.#requests.stopped) this.#leave()
+    this.#settlings.look()
   }
 
   /** Puts off what the client has sent until its budget allows for the next request. */
@@ -221,6 +259,11 @@ export class Relay {
     if (!this.#toClient.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
+    this.#settlings.look()
+  }
+
+  #isQuiet(): boolean {
+    return this.#held === 0 && this.#late === undefined && this.#requests.atBoundary
   }
 
   /** Answers a request that is refused here, between two replies of the upstream. */
@@ -258,6 +301,7 @@ export class Relay {
   /** After DISC: the replies that are out, then the end. proto.md, "Terminating the transmission phase". */
   #leave(): void {
     this.#leaving = true
+    this.#isLeaving()
     if (this.#pending.count > 0 || this.#replies.payloadLeft > 0) return
     this.#disconnectUpstream()
     this.#client.end()
@@ -266,10 +310,7 @@ export class Relay {
 
   #clientGone(error?: Error): void {
     if (this.#end !== undefined) return
-    // In the middle of a WRITE its end says that the rest does not come. Ended, not reset, and read on to its own end:
-    // nbdkit 1.32 aborts, for all its clients, when it can not write its replies.
-    if (this.#requests.atBoundary) this.#disconnectUpstream()
-    else this.#upstream.end()
+    this.#bidFarewell()
     this.#client.destroy()
     this.#finish({ kind: 'client gone', error })
     this.#upstream.resume()
@@ -293,6 +334,20 @@ export class Relay {
     }
   }
 
+  /** Tells the upstream that nothing more comes, whatever it is in the middle of. */
+  #bidFarewell(): void {
+    // In the middle of a WRITE its end says that the rest does not come. Ended, not reset, and read on to its own end:
+    // nbdkit 1.32 aborts, for all its clients, when it can not write its replies.
+    if (this.#requests.atBoundary) this.#disconnectUpstream()
+    else this.#upstream.end()
+  }
+
+  #isLeaving(): void {
+    const tell = this.#tellLeaving
+    this.#tellLeaving = () => {}
+    tell()
+  }
+
   #disconnectUpstream(): void {
     this.#upstream.write(encodeRequest({ flags: 0, type: Cmd.DISC, cookie: 0n, offset: 0n, length: 0 }))
     this.#upstream.end()
@@ -301,6 +356,7 @@ export class Relay {
   #finish(end: RelayEnd): void {
     if (this.#end !== undefined) return
     this.#end = end
+    this.#isLeaving()
     clearTimeout(this.#budget)
     this.#lingerOn()
   }

@@ -14,7 +14,7 @@ import {
 import { ProtocolError } from '../protocol/errors.ts'
 import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import { type Grammar, Verdict } from './framer.ts'
-import type { Pending } from './pending.ts'
+import { isChange, type Pending } from './pending.ts'
 import type { ReplyKinds } from './replies.ts'
 import type { Throttle } from './throttle.ts'
 
@@ -25,6 +25,22 @@ export interface RequestRules {
   readonly flags: number
   readonly structured: ReplyKinds
   readonly throttle: Throttle
+  /** A range of the export that must not lose what is in it. */
+  readonly guard?: RangeGuard | undefined
+}
+
+/** What watches over a range. Offsets and lengths in bytes. */
+export interface RangeGuard {
+  touches(offset: number, length: number): boolean
+  /** Whether a write is good; it is taken for done then. `bytes`: what is written, or how many zeroes. */
+  admits(offset: number, bytes: Buffer | number): boolean
+}
+
+/** A WRITE that is held back until all of it is there. */
+interface Gathered {
+  readonly head: Buffer
+  readonly pieces: Buffer[]
+  missing: number
 }
 
 /** Requests of a session by kind, and payload bytes both ways. */
@@ -42,24 +58,32 @@ export interface Counters {
 /** Answers a request that is not passed on: its type, error, and the head with the client's cookie at `at`. */
 export type Refuse = (type: number, error: Err, head: Buffer, at: number) => void
 
+/** What the grammar sends on its own. */
+export interface Outward {
+  readonly refuse: Refuse
+  /** Passes on a request that was held back, head and payload. */
+  readonly pass: (request: Buffer) => void
+}
+
 export class RequestGrammar implements Grammar {
   payloadBytes = 0
   readonly replacement = Buffer.alloc(0)
   readonly #rules: RequestRules
   readonly #pending: Pending
   readonly #counters: Counters
-  readonly #refuse: Refuse
+  readonly #outward: Outward
   readonly #throttle: Throttle
   readonly #allowedFlags: readonly number[]
   /** The size as a number, or -1 when it is too large to be one exactly. */
   readonly #size: number
+  #gathered: Gathered | undefined
 
-  constructor(rules: RequestRules, pending: Pending, counters: Counters, refuse: Refuse) {
+  constructor(rules: RequestRules, pending: Pending, counters: Counters, outward: Outward) {
     this.#rules = rules
     this.#throttle = rules.throttle
     this.#pending = pending
     this.#counters = counters
-    this.#refuse = refuse
+    this.#outward = outward
     this.#allowedFlags = allowedFlags(rules)
     this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
   }
@@ -77,13 +101,57 @@ export class RequestGrammar implements Grammar {
     this.payloadBytes = type === Cmd.WRITE ? length : 0
     if (type === Cmd.DISC) return Verdict.STOP
     const error = this.#check(type, length, bytes, at)
+    if (error === Err.NONE && this.#isGuarded(type, length, bytes, at))
+      return this.#judgeGuarded(type, length, bytes, at)
     if (error !== Err.NONE) {
       if (this.payloadBytes > MAX_DRAINED_BYTES) throw new ProtocolError('TOO_LONG', `a WRITE of ${length} bytes`)
-      this.#counters.refused++
-      this.#refuse(type, error, bytes, at)
-      return Verdict.DROP
+      return this.#no(type, error, bytes, at)
     }
     if (!this.#throttle.admits(type, length)) return Verdict.WAIT
+    return this.#yes(type, length, bytes, at)
+  }
+
+  /** The last piece of a WRITE that was held back decides on it. */
+  dropped(bytes: Buffer): void {
+    const gathered = this.#gathered
+    if (gathered === undefined) return
+    gathered.pieces.push(Buffer.from(bytes))
+    gathered.missing -= bytes.length
+    if (gathered.missing > 0) return
+    this.#gathered = undefined
+    const { head } = gathered
+    const request = Buffer.concat([head, ...gathered.pieces])
+    const payload = request.subarray(head.length)
+    if (this.#rules.guard?.admits(offsetOf(head, 0), payload) !== true) {
+      this.#no(Cmd.WRITE, Err.PERM, head, 0)
+      return
+    }
+    this.#yes(Cmd.WRITE, payload.length, request, 0)
+    this.#outward.pass(request)
+  }
+
+  #isGuarded(type: number, length: number, bytes: Buffer, at: number): boolean {
+    const { guard } = this.#rules
+    return guard !== undefined && isChange(type) && guard.touches(offsetOf(bytes, at), length)
+  }
+
+  #judgeGuarded(type: number, length: number, bytes: Buffer, at: number): Verdict {
+    if (!this.#throttle.admits(type, length)) return Verdict.WAIT
+    if (type === Cmd.WRITE) {
+      this.#gathered = { head: Buffer.from(bytes.subarray(at, at + REQUEST_SIZE)), pieces: [], missing: length }
+      return Verdict.DROP
+    }
+    const isGood = this.#rules.guard?.admits(offsetOf(bytes, at), length) === true
+    return isGood ? this.#yes(type, length, bytes, at) : this.#no(type, Err.PERM, bytes, at)
+  }
+
+  #no(type: number, error: Err, bytes: Buffer, at: number): Verdict {
+    this.#counters.refused++
+    this.#outward.refuse(type, error, bytes, at)
+    return Verdict.DROP
+  }
+
+  #yes(type: number, length: number, bytes: Buffer, at: number): Verdict {
     this.#count(type, length)
     // A READ that is lifted comes back as one chunk, which is all that DF asks for; the upstream does not know the flag.
     if (type === Cmd.READ && !this.#rules.structured.upstream) {
@@ -127,6 +195,12 @@ export class RequestGrammar implements Grammar {
     } else if (type === Cmd.FLUSH) this.#counters.flushes++
     else this.#counters.others++
   }
+}
+
+/** Where a request points; beyond 2^53 not exactly, which is far behind everything that is guarded. */
+function offsetOf(bytes: Buffer, at: number): number {
+  const high = bytes.readUInt32BE(at + RequestField.OFFSET)
+  return high * 2 ** 32 + bytes.readUInt32BE(at + RequestField.OFFSET + 4)
 }
 
 /** The command flags that each command may carry, by its number; a command without an entry is not to be used. */

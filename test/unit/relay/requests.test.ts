@@ -32,9 +32,12 @@ function requests(rules: Partial<RequestRules> = {}): Requests {
     { sizeBytes: MiB, flags: ALL_FLAGS, structured: NO_STRUCTURE, throttle: new Throttle(), ...rules },
     pending,
     counters,
-    (type, error, head, at) => refused.push({ type, error, cookie: head.readBigUInt64BE(at + 8) }),
+    {
+      refuse: (type, error, head, at) => refused.push({ type, error, cookie: head.readBigUInt64BE(at + 8) }),
+      pass: bytes => framer.inject(bytes),
+    },
   )
-  const framer = new Framer(grammar, bytes => written.push(Buffer.from(bytes)))
+  const framer: Framer = new Framer(grammar, bytes => written.push(Buffer.from(bytes)))
   return { framer, pending, counters, refused, output: () => Buffer.concat(written) }
 }
 
@@ -272,7 +275,7 @@ describe('a conversation of requests', () => {
     const pieces: Buffer[] = []
     const counters = { reads: 0, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: 0, bytesWritten: 0 }
     const rules = { sizeBytes: MiB, flags: ALL_FLAGS, structured: NO_STRUCTURE, throttle: new Throttle() }
-    const grammar = new RequestGrammar(rules, new Pending(), counters, () => {})
+    const grammar = new RequestGrammar(rules, new Pending(), counters, { refuse: () => {}, pass: () => {} })
     const framer = new Framer(grammar, bytes => pieces.push(bytes))
     const chunk = Buffer.concat([
       request({ type: WRITE, length: 4, payload: '61626364' }),
