@@ -32,6 +32,8 @@ export interface Wants {
   readonly structuredReplies: boolean
   /** GO or EXPORT_NAME: the transmission phase follows. INFO: nothing does. */
   readonly enter: boolean
+  /** Aborted when the client has gone: nobody waits for the answer. */
+  readonly gone: AbortSignal
 }
 
 /** Whoever answers for exports and TLS while the server's half of the handshake haggles. */

@@ -132,7 +132,7 @@ class Haggling<Export extends Opened> {
   async #exportName(data: Buffer): Promise<Step<Export>> {
     const name = decodeString(data)
     if (name === undefined) return { kind: 'refused' }
-    const opened = await this.#host.open(name, { ...this.#agreed, enter: true })
+    const opened = await this.#host.open(name, { ...this.#agreed, enter: true, gone: this.#wire.gone })
     // proto.md, "NBD_OPT_EXPORT_NAME": there is no error reply; the server MUST terminate the session.
     if (isRefusal(opened)) return { kind: 'refused' }
     await this.#wire.write(encodeExportNameReply(opened.sizeBytes, opened.flags, this.#zeroes))
@@ -168,7 +168,8 @@ class Haggling<Export extends Opened> {
     const request = decodeInfoRequest(data)
     if (request === 'invalid') return this.#refuse(option, Rep.ERR_INVALID, 'malformed option')
     if (request === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'export name longer than 4096 bytes')
-    const opened = await this.#host.open(request.name, { ...this.#agreed, enter: option === Opt.GO })
+    const wants = { ...this.#agreed, enter: option === Opt.GO, gone: this.#wire.gone }
+    const opened = await this.#host.open(request.name, wants)
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
     await this.#sendInfos(option, request, opened)
     await this.#reply(option, Rep.ACK)

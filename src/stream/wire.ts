@@ -24,12 +24,18 @@ export class Wire implements ByteSink {
   #ended = false
   #failure: StreamError | undefined
   #wake: (() => void) | undefined
+  readonly #gone = new AbortController()
 
   /** Starts reading. `budgetMs` is how long the peer may keep us waiting, all in all. */
   constructor(stream: ByteStream, budgetMs: number) {
     this.#stream = stream
     this.#budgetMs = budgetMs
     stream.start(this)
+  }
+
+  /** Aborted when the peer sends nothing more: nobody waits for an answer. */
+  get gone(): AbortSignal {
+    return this.#gone.signal
   }
 
   /** Bytes that the peer sent and nobody has read. */
@@ -98,11 +104,13 @@ export class Wire implements ByteSink {
 
   ended(): void {
     this.#ended = true
+    this.#gone.abort()
     this.#wake?.()
   }
 
   closed(error?: Error): void {
     this.#failure ??= new StreamError('CLOSED', 'the peer closed the connection', { cause: error })
+    this.#gone.abort()
     this.#wake?.()
   }
 

@@ -77,7 +77,7 @@ export class FakeHost implements Host<Opened> {
     { name: 'disk', description: 'the lab' },
   ]
   /** What open() was asked. */
-  readonly opened: ({ readonly name: string } & Wants)[] = []
+  readonly opened: ({ readonly name: string } & Omit<Wants, 'gone'>)[] = []
   /** What the client sends inside TLS. */
   tlsInput: readonly Buffer[] = []
   readonly tlsStream = new FakeStream()
@@ -86,7 +86,7 @@ export class FakeHost implements Host<Opened> {
     return this.entries
   }
 
-  async open(name: string, wants: Wants): Promise<Opened | Refusal> {
+  async open(name: string, { gone: _gone, ...wants }: Wants): Promise<Opened | Refusal> {
     this.opened.push({ name, ...wants })
     if (name === 'disk') return DISK
     if (name === 'busy') return { kind: 'refused', reply: POLICY, message: 'somebody else writes' }
