@@ -7,6 +7,8 @@ export interface SessionFacts {
   readonly door: string
   readonly export: string
   readonly rights: 'read' | 'write'
+  /** Its lease; `none` for who may only look on beside whoever has it. */
+  readonly lease: 'read' | 'write' | 'none'
   /** What granted them: `nbdgate.yaml:34`. */
   readonly rule: string
   /** When its transmission phase began, ISO 8601. */
@@ -22,6 +24,21 @@ export interface SessionFacts {
   readonly inFlight: number
 }
 
+/** Who is on an export. */
+export interface LeaseFacts {
+  readonly export: string
+  /** `sharing` of the export. */
+  readonly sharing: string
+  readonly holder: string
+  /** Where its oldest session comes from. */
+  readonly peer: string
+  readonly access: 'read' | 'write'
+  /** ISO 8601. */
+  readonly since: string
+  /** By their `id`, the oldest first. */
+  readonly sessions: readonly number[]
+}
+
 /** What came of a reload. */
 export type ReloadResult =
   | { readonly kind: 'reloaded'; readonly sessionsEnded: number }
@@ -34,6 +51,10 @@ export interface Managed {
   sessions(): readonly SessionFacts[]
   /** Ends one; false if there is none of this number. */
   kick(id: number): boolean
+  /** The oldest first. */
+  leases(): readonly LeaseFacts[]
+  /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
+  releaseLease(name: string, holder: string | undefined): Promise<number>
   reload(): Promise<ReloadResult>
   /** Lets nobody in any more, and ends the process when the last session has. */
   drain(): void

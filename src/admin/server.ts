@@ -50,6 +50,13 @@ export function routes(managed: Managed): Hono {
     const isKnown = managed.kick(Number(context.req.param('id')))
     return isKnown ? context.body(null, 204) : context.json({ error: 'there is no such session' }, 404)
   })
+  app.get('/v1/leases', context => context.json({ leases: managed.leases() }))
+  app.delete('/v1/leases', async context => {
+    const name = context.req.query('export')
+    if (name === undefined) return context.json({ error: 'which export?' }, 400)
+    const released = await managed.releaseLease(name, context.req.query('holder'))
+    return released > 0 ? context.json({ released }) : context.json({ error: 'there is no such lease' }, 404)
+  })
   app.post('/v1/reload', async context => {
     const result = await managed.reload()
     return result.kind === 'reloaded' ? context.json(result) : context.json(result, 409)

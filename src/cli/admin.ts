@@ -1,6 +1,8 @@
-import { Command } from 'commander'
+import type { Command } from 'commander'
 import { z } from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
+import { leaseCommand } from './lease.ts'
+import { onGateway } from './on-gateway.ts'
 import { sessionTable } from './session-table.ts'
 
 const HTTP = { OK: 200, ACCEPTED: 202, NO_CONTENT: 204 } as const
@@ -14,6 +16,7 @@ const sessionList = z.object({
       door: z.string(),
       export: z.string(),
       rights: z.string(),
+      lease: z.string(),
       since: z.string(),
       bytesRead: z.number(),
       bytesWritten: z.number(),
@@ -31,16 +34,10 @@ export function adminCommands(): readonly Command[] {
   return [
     onGateway('sessions', 'who is on which export').option('--json', 'all facts, as JSON').action(sessions),
     onGateway('kick', 'end a session now').argument('<id>', 'its number, as `sessions` shows it').action(kick),
+    leaseCommand(),
     onGateway('reload', 'read the configuration and all it names again; all of it or nothing').action(reload),
     onGateway('drain', 'let nobody in any more, and end when the last session has').action(drain),
   ]
-}
-
-function onGateway(name: string, description: string): Command {
-  return new Command(name)
-    .description(description)
-    .option('--socket <path>', "the gateway's admin socket")
-    .option('-c, --config <file>', 'the configuration that names it')
 }
 
 async function sessions(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {

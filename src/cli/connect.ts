@@ -80,12 +80,15 @@ export function connectConfig(
   const allow = [{ who: ['anyone'], rights, source }]
   // Many a client asks for the default export, or has no way to name one.
   const names = new Set(['', upstream.export])
+  // What may be shared is decided at the far end.
+  const sharing = { mode: 'cluster', whenBusy: { kind: 'refuse' }, holder: 'identity' } as const
   return {
     file: '',
     log: { level: 'info' },
     doors: [door],
-    exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, source })),
+    exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, sharing, source })),
     groups: [],
     limits: { sessions: 1000, sessionsPerAddress: 1000, negotiationMs: 10_000, idleMs: 0 },
+    leases: { vanishedMs: 30_000 },
   }
 }

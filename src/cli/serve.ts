@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import type { Managed, ReloadResult, SessionFacts } from '../admin/managed.ts'
+import type { LeaseFacts, Managed, ReloadResult, SessionFacts } from '../admin/managed.ts'
 import type { Admin } from '../admin/server.ts'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
@@ -50,6 +50,14 @@ class Running implements Managed {
 
   kick(id: number): boolean {
     return this.#gateway?.kick(id) ?? false
+  }
+
+  leases(): readonly LeaseFacts[] {
+    return this.#gateway?.leases() ?? []
+  }
+
+  async releaseLease(name: string, holder: string | undefined): Promise<number> {
+    return (await this.#gateway?.releaseLease(name, holder)) ?? 0
   }
 
   async reload(): Promise<ReloadResult> {

@@ -18,7 +18,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     absolute: path => resolve(dirname(file), path),
     source: path => `${basename(file)}:${at(path).line}`,
   }
-  const { state, admin, log, limits } = checked
+  const { state, admin, log, limits, leases } = checked
   return {
     file: resolve(file),
     ...(state !== undefined && { state: builder.absolute(state), audit: buildAudit(checked.audit) }),
@@ -36,6 +36,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       negotiationMs: limits.negotiation,
       idleMs: limits.idle,
     },
+    leases: { vanishedMs: leases['vanished-after'] },
   }
 }
 
@@ -80,7 +81,8 @@ function buildSshDoor(
 }
 
 function buildExport(checked: CheckedExport, builder: Builder, path: Path): ExportConfig {
-  const { name, description, doors, limits } = checked
+  const { name, description, doors, limits, sharing, holder, 'when-busy': whenBusy } = checked
+  const luks = { atBytes: checked['luks-at'], mayFormat: checked['luks-format'] }
   const { source } = builder
   return {
     name,
@@ -96,6 +98,8 @@ function buildExport(checked: CheckedExport, builder: Builder, path: Path): Expo
     deny: checked.deny.map((who, index) => ({ who: list(who), source: source([...path, 'deny', index]) })),
     ...(doors !== undefined && { doors }),
     limits,
+    sharing: { mode: sharing, whenBusy, holder },
+    ...(checked['require-luks'] && { luks }),
     source: source(path),
   }
 }

@@ -4,6 +4,7 @@
 
 import type { Cidr } from './cidr.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
+import type { WhenBusy } from './when-busy.ts'
 
 /** A configuration that was checked: defaults filled in, paths absolute, times in milliseconds. */
 export interface Config {
@@ -23,6 +24,8 @@ export interface Config {
   /** Names are unique. */
   readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
+  /** How long a visitor may be unreachable before its sessions end. */
+  readonly leases: { readonly vanishedMs: number }
 }
 
 /** What to do when the trail can not be written, and the size at which a file is followed by a new one. */
@@ -106,7 +109,26 @@ export interface ExportConfig {
   readonly doors?: readonly DoorConfig['kind'][]
   /** For all its sessions together. */
   readonly limits: UseLimits
+  readonly sharing: SharingConfig
+  /** Present where only LUKS may go out. */
+  readonly luks?: LuksConfig
   readonly source: string
+}
+
+/** Who may be on an export at once. */
+export type SharingMode = 'exclusive' | 'readers-or-writer' | 'single-writer' | 'cluster' | 'read-only'
+
+/** Who may be on an export at once, what comes of one more, and what counts as one. */
+export interface SharingConfig {
+  readonly mode: SharingMode
+  readonly whenBusy: WhenBusy
+  readonly holder: 'identity' | 'identity+address'
+}
+
+/** Where the header is, and whether writers may overwrite it. */
+export interface LuksConfig {
+  readonly atBytes: number
+  readonly mayFormat: boolean
 }
 
 /** How much use may be made of an export; what is absent is not limited. */

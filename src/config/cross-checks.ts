@@ -50,6 +50,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
       const path = ['exports', index]
       return [
         ...upstreamProblems(map.upstream, [...path, 'upstream'], options.folder),
+        ...luksProblems(map, path),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
         ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
       ]
@@ -62,6 +63,12 @@ function auditProblems(root: unknown): readonly PathProblem[] {
   const map = asMap(root)
   if (map?.audit === undefined || map.state !== undefined) return []
   return [{ path: ['audit'], at: 'key', message: '`audit` needs `state`, the folder that the trail is kept in' }]
+}
+
+function luksProblems(map: Readonly<Record<string, unknown>>, path: Path): readonly PathProblem[] {
+  if (map['require-luks'] === true) return []
+  const keys = ['luks-at', 'luks-format'].filter(key => map[key] !== undefined && map[key] !== false)
+  return keys.map(key => ({ path: [...path, key], at: 'key', message: `\`${key}\` needs \`require-luks: true\`` }))
 }
 
 function doorsOf(root: unknown): readonly Door[] {

@@ -5,10 +5,11 @@
 
 import type { Path } from './yaml-source.ts'
 
-const TOP = ['leases', 'workers']
+const TOP = ['workers']
+const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
 const ADMIN = ['http', 'token-file']
 const DOOR = ['psk', 'proxy-protocol']
-const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
+const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 
 /** Whether a later version knows `key` in the map at `path`. */
@@ -27,6 +28,8 @@ function keysAt(path: Path): readonly string[] {
       return TOP
     case 'admin':
       return ADMIN
+    case 'leases':
+      return LEASES
     case 'doors':
       return DOOR
     case 'exports':

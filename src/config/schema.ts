@@ -12,9 +12,17 @@ import { laterProblem } from './later.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
 import { parseDuration, parseRate, parseSize } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
+import { parseWhenBusy } from './when-busy.ts'
 
 /** Smaller files would be more of them than anybody wants. */
 const MIN_ROTATE_BYTES = 64 * 1024
+
+const SECTOR_BYTES = 512
+
+/** How long a visitor may be unreachable: three probes need their time. */
+const MIN_VANISHED_MS = 3000
+const DEFAULT_VANISHED_MS = 30_000
+const LEASES_FORM = 'must be memory or { vanished-after: 30s }'
 
 const text = <T>(parse: (text: string) => Parsed<T>) =>
   z.string().transform((value, context) => {
@@ -148,7 +156,44 @@ const exportEntry = z.strictObject({
     .strictObject({ sessions: count.optional().describe('Sessions of this export at once.'), ...rates })
     .prefault({})
     .describe('For all sessions of the export together.'),
+  sharing: z
+    .enum(['exclusive', 'readers-or-writer', 'single-writer', 'cluster', 'read-only'])
+    .default('readers-or-writer')
+    .describe('Who may be on the export at once. Connections of one identity are one.'),
+  'when-busy': text(parseWhenBusy)
+    .prefault('refuse')
+    .describe('What comes of who is one too many: refuse, read-only, or wait=30s.'),
+  holder: z
+    .enum(['identity', 'identity+address'])
+    .default('identity')
+    .describe('What is one: an identity wherever it comes from, or an identity at one address.'),
+  'require-luks': z
+    .boolean()
+    .default(false)
+    .describe('Give it out only with a LUKS header on it, and keep that there.'),
+  'luks-at': text(parseSize)
+    .refine(bytes => bytes % SECTOR_BYTES === 0, { error: 'must be a multiple of 512 bytes', abort: true })
+    .prefault('0B')
+    .describe('Where the LUKS header is: 1MiB for a partition that begins there.'),
+  'luks-format': z.boolean().default(false).describe('Writers may overwrite the LUKS header with something else.'),
 })
+
+const leases = z
+  .union(
+    [
+      text(value => (value === 'memory' ? parsed(value) : unparsed(LEASES_FORM))).transform(() => ({
+        'vanished-after': DEFAULT_VANISHED_MS,
+      })),
+      z.strictObject({
+        'vanished-after': text(parseDuration)
+          .refine(ms => ms >= MIN_VANISHED_MS, { error: 'must be at least 3s', abort: true })
+          .prefault('30s')
+          .describe('How long a visitor may be unreachable before its sessions end and its leases are free.'),
+      }),
+    ],
+    { error: LEASES_FORM },
+  )
+  .describe('Who is on which export. memory: known to this gateway alone.')
 
 const log = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
@@ -210,6 +255,7 @@ export const configSchema = z
       .default({})
       .describe('Named lists of `who`, for rules: group:NAME. Whoever one entry holds for is in the group.'),
     limits: limits.prefault({}),
+    leases: leases.prefault({}),
   })
   .describe('Configuration of nbdgate.')
 

@@ -3,6 +3,7 @@ import type { Log } from '../observe/log.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
+import type { LuksGuards } from './luks-check.ts'
 import type { RateBook } from './rates.ts'
 
 /** What a session needs of the gateway. */
@@ -14,9 +15,12 @@ export interface SessionContext {
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
   readonly rates: RateBook
+  readonly guards: LuksGuards
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean
+  /** Resolves when no write that these sessions have been sent up to now can still land. Never rejects. */
+  settle(conns: readonly number[]): Promise<void>
   /** The stream that now carries the connection: TLS has taken over. */
   secured(stream: ByteStream): void
 }

@@ -2,11 +2,12 @@
  * What a session asks of the rest of the gateway. One small interface, so that a session may run in another process
  * than the configuration: every answer is a promise and every argument plain data.
  */
-import type { Config, ExportConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
+import type { Config, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { compileGroups, compilePolicy } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
-import { type DoorKind, type Identity, keyOf } from '../policy/identity.ts'
+import { type DoorKind, type Identity, keyOf, nameOf, type Rights } from '../policy/identity.ts'
+import { busyMessage, type Claim, type Lease, type Leases, type Misfit } from '../sharing/leases.ts'
 import type { Rate } from './rates.ts'
 import { Tally } from './tally.ts'
 
@@ -22,7 +23,33 @@ export type Granted = Extract<Decision, { kind: 'granted' }> & {
   readonly description: string | undefined
   /** What all the traffic of the export, and that of the asker in it, is limited to. */
   readonly rates: readonly Rate[]
+  /** Only LUKS may go out. */
+  readonly luks: LuksConfig | undefined
 }
+
+/** A connection that wants to be on an export. */
+export interface Visit {
+  readonly asker: Asker
+  /** Names the session. */
+  readonly conn: number
+  readonly peer: string
+}
+
+/** What a visit may do now, beside others. */
+export type Place =
+  /** `lease`: undefined for who may only look on. `others`: the sessions of the same holder that were there before. */
+  | {
+      readonly kind: 'taken'
+      readonly rights: Rights
+      readonly lease: Rights | undefined
+      readonly others: readonly number[]
+    }
+  | {
+      readonly kind: 'refused'
+      readonly reason: 'limits.sessions' | 'busy'
+      readonly message: string
+      readonly by?: Lease
+    }
 
 /** A decision as a session gets it. */
 export type Ruling = Granted | Extract<Decision, { kind: 'refused' }>
@@ -34,15 +61,27 @@ export interface Control {
   /** Whether the asker may use an export, with which rights, by which rule. */
   decide(name: string, asker: Asker): Promise<Ruling>
 
-  /** Takes one of the sessions that the export and the asker may have; false when all are taken. Each yes is followed by one release. */
-  acquire(name: string, asker: Asker): Promise<boolean>
-  release(name: string, asker: Asker): void
+  /**
+   * Takes one of the sessions that the export and the asker may have, and a lease beside those who are there; waits for
+   * it where the export says so, unless `signal` says that nobody waits any more. Each yes is followed by one release.
+   */
+  acquire(name: string, visit: Visit, signal: AbortSignal): Promise<Place>
+
+  /** What the visit would have now, for INFO, which takes nothing: whoever would be refused is told what could be. */
+  look(name: string, visit: Visit): Promise<Rights>
+
+  /** The session has begun to end. */
+  leaving(conn: number): void
+  release(name: string, visit: Visit): void
 }
 
 /** The control plane in the same process as its sessions. */
 export interface LocalControl extends Control {
-  /** Rules and upstreams of another configuration, from now on. @throws Error for a rule that can not be compiled: nothing has changed then */
-  replace(config: Config): void
+  /**
+   * Rules and upstreams of another configuration, from now on; the sessions that its sharing has no place for.
+   * @throws Error for a rule that can not be compiled: nothing has changed then
+   */
+  replace(config: Config): readonly Misfit[]
 }
 
 interface Entry {
@@ -50,10 +89,35 @@ interface Entry {
   readonly policy: ExportPolicy
 }
 
-export function createControl(config: Config): LocalControl {
+export function createControl(config: Config, leases: Leases): LocalControl {
   let entries = compile(config)
   const sessions = new Tally()
-  const rule = (entry: Entry | undefined, asker: Asker): Decision => decide(entry?.policy, asker, Date.now())
+  const rule = (entry: Entry | undefined, asker: Asker): Decision => {
+    const decision = decide(entry?.policy, asker, Date.now())
+    const isCut = decision.kind === 'granted' && entry?.config.sharing.mode === 'read-only'
+    return isCut ? { ...decision, rights: 'read' } : decision
+  }
+  const acquire: Control['acquire'] = async (name, visit, signal) => {
+    const { asker } = visit
+    const entry = entries.get(name)
+    const decision = rule(entry, asker)
+    const full: Place = { kind: 'refused', reason: 'limits.sessions', message: MANY_SESSIONS }
+    if (entry === undefined || decision.kind === 'refused') return full
+    const { limits, sharing } = entry.config
+    const counts = [
+      [exportKey(name), limits.sessions],
+      [askerKey(name, asker), decision.limits?.sessions],
+    ] as const
+    if (!sessions.add(counts)) return full
+    const { rights } = decision
+    const { whenBusy } = sharing
+    const patience = { ms: whenBusy.kind === 'wait' ? whenBusy.ms : 0, signal }
+    const answer = await leases.acquire(claimOf(entry.config, visit, rights), patience)
+    if (answer.kind === 'held') return { kind: 'taken', rights, lease: rights, others: answer.others }
+    if (whenBusy.kind === 'read-only') return { kind: 'taken', rights: 'read', lease: undefined, others: [] }
+    sessions.remove(counts.map(([key]) => key))
+    return { kind: 'refused', reason: 'busy', message: busyMessage(answer.by), by: answer.by }
+  }
   return {
     visible: async asker =>
       [...entries.values()]
@@ -64,24 +128,38 @@ export function createControl(config: Config): LocalControl {
       const decision = rule(entry, asker)
       if (decision.kind === 'refused') return decision
       if (entry === undefined) return { kind: 'refused', reason: 'no such export' }
-      const { upstream, description, limits } = entry.config
+      const { upstream, description, limits, luks } = entry.config
       const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
-      return { ...decision, upstream, description, rates }
+      return { ...decision, upstream, description, rates, luks }
     },
-    acquire: async (name, asker) => {
+    acquire,
+    look: async (name, visit) => {
       const entry = entries.get(name)
-      const decision = rule(entry, asker)
-      if (entry === undefined || decision.kind === 'refused') return false
-      return sessions.add([
-        [exportKey(name), entry.config.limits.sessions],
-        [askerKey(name, asker), decision.limits?.sessions],
-      ])
+      const decision = rule(entry, visit.asker)
+      if (entry === undefined || decision.kind === 'refused') return 'read'
+      if (entry.config.sharing.whenBusy.kind !== 'read-only') return decision.rights
+      const answer = await leases.look(claimOf(entry.config, visit, decision.rights))
+      return answer.kind === 'held' ? decision.rights : 'read'
     },
-    release: (name, asker) => sessions.remove([exportKey(name), askerKey(name, asker)]),
+    leaving: conn => leases.leaving(conn),
+    release: (name, { conn, asker }) => {
+      leases.release(conn)
+      sessions.remove([exportKey(name), askerKey(name, asker)])
+    },
     replace: next => {
       entries = compile(next)
+      return leases.adopt(name => entries.get(name)?.config.sharing.mode)
     },
   }
+}
+
+const MANY_SESSIONS = 'this export has as many sessions as it may'
+
+function claimOf({ name, sharing }: ExportConfig, { asker, conn, peer }: Visit, access: Rights): Claim {
+  const { identity } = asker
+  const key = keyOf(identity)
+  const holder = sharing.holder === 'identity+address' ? `${key} from ${identity.address ?? ''}` : key
+  return { session: conn, export: name, mode: sharing.mode, access, holder, who: nameOf(identity), peer }
 }
 
 const exportKey = (name: string): string => `export ${name}`

@@ -3,7 +3,7 @@
  * opens the doors, starts a session for every visitor that the limits let in, and changes all of it for another
  * configuration while sessions run.
  */
-import type { SessionFacts } from '../admin/managed.ts'
+import type { LeaseFacts, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
@@ -11,12 +11,17 @@ import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import type { Misfit } from '../sharing/leases.ts'
+import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { DoorSet } from './door-set.ts'
+import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { Limits } from './limits.ts'
+import { LuksGuards } from './luks-check.ts'
 import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
+import { settleAll } from './takeover.ts'
 
 /** A running gateway. */
 export interface Gateway {
@@ -35,6 +40,12 @@ export interface Gateway {
   /** Ends one of them now; false if there is none of this number. */
   kick(id: number): boolean
 
+  /** Who is on which export, the oldest first. */
+  leases(): readonly LeaseFacts[]
+
+  /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
+  releaseLease(name: string, holder: string | undefined): Promise<number>
+
   /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
   drain(ms: number): Promise<void>
 
@@ -49,23 +60,29 @@ export interface Gateway {
  */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
-  const control = createControl(config)
+  const leases = new MemoryLeases()
+  const control = createControl(config, leases)
   const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
   const rates = new RateBook()
-  const sessions = new Set<Session>()
+  const guards = new LuksGuards()
+  /** By `conn`, the oldest first. */
+  const sessions = new Map<number, Session>()
+  const among = (conns: readonly number[]): readonly Session[] => conns.flatMap(each => sessions.get(each) ?? [])
+  const settle = (conns: readonly number[]): Promise<void> => settleAll(among(conns))
   let current = config
   let draining = false
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const shared = { control, audit, dials, rates, log }
-    const context = { ...shared, conn: ++conn, limits: current.limits, isDraining: () => draining }
+    const shared = { control, audit, dials, rates, guards, settle, log }
+    const id = ++conn
+    const context = { ...shared, conn: id, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
-    sessions.add(session)
+    sessions.set(id, session)
     void session.done.finally(() => {
-      sessions.delete(session)
+      sessions.delete(id)
       limits.leave(visitor.identity.address)
     })
   }
@@ -87,13 +104,19 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
 
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
+    let misfits: readonly Misfit[] = []
     const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
-      control.replace(next)
+      misfits = control.replace(next)
       limits.replace(next.limits)
       current = next
     })
-    const ended = await Promise.all([...sessions].map(session => session.recheck()))
-    const sessionsEnded = ended.filter(Boolean).length
+    const rechecked = [...sessions].map(async ([id, session]) => ((await session.recheck()) ? [id] : []))
+    const ended = new Set((await Promise.all(rechecked)).flat())
+    for (const { session, by } of misfits.filter(each => !ended.has(each.session))) {
+      sessions.get(session)?.retire(`no longer allowed: sharing ${by.mode}, and ${by.who} was there before`)
+      ended.add(session)
+    }
+    const sessionsEnded = ended.size
     log.info({ ...changes, sessionsEnded }, 'reloaded')
     audit.note('reloaded', { ...changes, sessionsEnded })
     return sessionsEnded
@@ -109,7 +132,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const end = async (): Promise<void> => {
     draining = true
     await doorSet.close()
-    const open = [...sessions]
+    const open = [...sessions.values()]
     for (const session of open) session.stop('gateway stopped')
     await Promise.all(open.map(session => session.done))
     await endAudit(audit)
@@ -126,15 +149,16 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     const late = new Promise<void>(resolve => {
       timer = setTimeout(resolve, ms)
     })
-    await Promise.race([Promise.all([...sessions].map(session => session.done)), late])
+    await Promise.race([Promise.all([...sessions.values()].map(session => session.done)), late])
     clearTimeout(timer)
     await stop()
   }
-  const facts = (): readonly SessionFacts[] => [...sessions].flatMap(session => session.facts() ?? [])
+  const facts = (): readonly SessionFacts[] => [...sessions.values()].flatMap(session => session.facts() ?? [])
   const kick = (id: number): boolean => {
-    const session = [...sessions].find(each => each.facts()?.id === id)
-    session?.stop('kicked')
-    return session !== undefined
+    const session = sessions.get(id)
+    if (session?.facts() === undefined) return false
+    session.retire('kicked')
+    return true
   }
   return {
     get doors() {
@@ -142,6 +166,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     },
     sessions: facts,
     kick,
+    leases: () => leases.list().map(leaseFacts),
+    releaseLease: (name, holder) => releaseLease(leases.list(), name, holder, among),
     reload,
     drain,
     stop,

@@ -33,6 +33,8 @@ export interface Opening {
   readonly rights: Rights
   readonly rule: string
   readonly structuredReplies: boolean
+  /** Whether further connections of this visitor will be granted the same. */
+  readonly canMultiply: boolean
   /** SSH connections to share. */
   readonly ssh?: SshPool | undefined
 }
@@ -42,7 +44,7 @@ export interface Opening {
  * @throws UpstreamError DIAL, HANDSHAKE or REFUSED
  */
 export async function openExport(opening: Opening): Promise<OpenExport> {
-  const { name, description, upstream, rights, rule, structuredReplies, ssh } = opening
+  const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh } = opening
   const wants = { readOnly: rights === 'read' }
   const link = await connectUpstream(upstream, wants, AbortSignal.timeout(CONNECT_MS), ssh)
   const facts =
@@ -52,7 +54,9 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     name,
     description,
     sizeBytes: facts.sizeBytes,
-    flags: cutFlags(facts.flags, rights, structured),
+    // proto.md, "NBD_FLAG_CAN_MULTI_CONN": the upstream's promise, for it is the upstream that keeps it; not where the
+    // client's next connection could be told something else.
+    flags: cutFlags(facts.flags, rights, structured) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN),
     blockSize: { ...facts.blockSize, maximumPayload: Math.min(facts.blockSize.maximumPayload, MAX_PAYLOAD_BYTES) },
     stream: facts.stream,
     rights,

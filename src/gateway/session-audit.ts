@@ -13,6 +13,8 @@ export interface RefusedSession {
   readonly reason: string
   readonly rule?: string | undefined
   readonly code?: string
+  /** Who was in the way. */
+  readonly holder?: string
 }
 
 /** What a session was opened with. */

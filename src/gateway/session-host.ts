@@ -4,18 +4,20 @@ import type { Secured, Visitor } from '../doors/door.ts'
 import type { TlsErrorReason } from '../doors/errors.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
 import { AuditError } from '../observe/errors.ts'
-import type { DoorKind, Identity } from '../policy/identity.ts'
+import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
 import { Throttle } from '../relay/throttle.ts'
+import type { LuksGuard } from '../sharing/luks-guard.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
-import type { Asker, Granted } from './control.ts'
+import type { Asker, Granted, Place, Visit } from './control.ts'
+import { checkLuks } from './luks-check.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
-import { SessionAudit } from './session-audit.ts'
+import { type RefusedSession, SessionAudit } from './session-audit.ts'
 
 /** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
 export type Standing =
@@ -35,7 +37,9 @@ export class SessionHost implements Host<OpenExport> {
   #opened: OpenExport | undefined
   /** What `#opened` was opened with. */
   #upstream: UpstreamConfig | undefined
-  #acquired: { readonly name: string; readonly asker: Asker } | undefined
+  #canMultiply = true
+  #acquired: { readonly name: string; readonly visit: Visit; readonly lease: Rights | undefined } | undefined
+  #guard: { readonly name: string; readonly guard: LuksGuard } | undefined
   #secured: Secured | undefined
   #rates: readonly Rate[] = []
 
@@ -59,6 +63,16 @@ export class SessionHost implements Host<OpenExport> {
   /** Who the visitor is, as far as is known by now, for logs. */
   get who(): string {
     return nameOf(this.#identity)
+  }
+
+  /** What the lease is that the session has: none for who may only look on. */
+  get lease(): Rights | 'none' {
+    return this.#acquired?.lease ?? 'none'
+  }
+
+  /** What watches over the LUKS header. */
+  get guard(): LuksGuard | undefined {
+    return this.#guard?.guard
   }
 
   /** Facts for logs that come with TLS. */
@@ -92,33 +106,31 @@ export class SessionHost implements Host<OpenExport> {
       this.refused({ export: name, reason: ruling.reason, rule: ruling.rule })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
-    if (wants.enter && !(await this.#enter(name, ruling))) {
-      this.refused({ export: name, reason: 'limits.sessions', rule: ruling.rule })
-      return refusal(Rep.ERR_POLICY, 'this export has as many sessions as it may')
+    const place = wants.enter ? await this.#enter(name, ruling, wants.gone) : await this.#look(name, ruling)
+    if (place.kind === 'refused') {
+      const { reason, message, by } = place
+      this.refused({ export: name, reason, rule: ruling.rule, ...(by !== undefined && { holder: by.who }) })
+      return refusal(Rep.ERR_POLICY, message)
     }
-    const reusable = this.#reusable(name, ruling, wants)
-    if (reusable !== undefined) return this.#written(reusable, wants)
-    this.#forget()
-    this.#upstream = ruling.upstream
+    const granted = { ...ruling, rights: place.rights }
     try {
-      const { description, upstream, rights, rule } = ruling
-      const { structuredReplies } = wants
-      const { dials } = this.#context
-      this.#opened = await dials.run(upstream, () =>
-        openExport({ name, description, upstream, rights, rule, structuredReplies, ssh: dials.ssh }),
-      )
+      const canMultiply = place.lease !== undefined
+      const opened =
+        this.#reusable(name, granted, wants, canMultiply) ?? (await this.#dial(name, granted, wants, canMultiply))
+      const refused = wants.enter ? await this.#checkLuks(opened, granted) : undefined
+      return refused ?? (await this.#written(opened, wants))
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
+      this.#forget()
       if (wants.enter) this.#leave()
       this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
     }
-    return this.#written(this.#opened, wants)
   }
 
   /** Says no in the log and in the audit trail; the visitor is answered by others. */
-  refused(no: { readonly export: string; readonly reason: string; readonly rule?: string | undefined }): void {
+  refused(no: RefusedSession & { readonly export: string }): void {
     this.#context.log.warn({ ...this.#base, ...no, export: printable(no.export) }, 'refused')
     this.audit.refused(this.#asker, no)
   }
@@ -190,6 +202,10 @@ export class SessionHost implements Host<OpenExport> {
     return { identity: this.#identity, door: this.#door }
   }
 
+  get #visit(): Visit {
+    return { asker: this.#asker, conn: this.#context.conn, peer: this.#visitor.peer }
+  }
+
   get #base(): Record<string, unknown> {
     return { conn: this.#context.conn, peer: this.#visitor.peer, who: this.who, door: this.#door }
   }
@@ -198,10 +214,42 @@ export class SessionHost implements Host<OpenExport> {
    * The connection that INFO made, for GO: an upstream may count its connections. Not if the rules have changed in
    * between.
    */
-  #reusable(name: string, granted: Granted, wants: Wants): OpenExport | undefined {
+  #reusable(name: string, granted: Granted, wants: Wants, canMultiply: boolean): OpenExport | undefined {
     const opened = this.#opened
     const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
-    return isSame && opened.rights === granted.rights && this.#upstream === granted.upstream ? opened : undefined
+    const isGrantedSo = opened?.rights === granted.rights && this.#canMultiply === canMultiply
+    return isSame && isGrantedSo && this.#upstream === granted.upstream ? opened : undefined
+  }
+
+  async #dial(name: string, granted: Granted, wants: Wants, canMultiply: boolean): Promise<OpenExport> {
+    this.#forget()
+    const { description, upstream, rights, rule } = granted
+    const { structuredReplies } = wants
+    const { dials } = this.#context
+    this.#upstream = upstream
+    this.#canMultiply = canMultiply
+    const opened = await dials.run(upstream, () =>
+      openExport({ name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh: dials.ssh }),
+    )
+    this.#opened = opened
+    return opened
+  }
+
+  /** Refuses what has to be LUKS and is not, and watches over the header while somebody writes. */
+  async #checkLuks(opened: OpenExport, { luks, rights, rule }: Granted): Promise<Refusal | undefined> {
+    if (luks === undefined) return undefined
+    const { name } = opened
+    const found = await checkLuks(opened, luks)
+    if (found.kind === 'none') {
+      this.#forget()
+      this.#leave()
+      this.refused({ export: name, reason: 'require-luks', rule })
+      return refusal(Rep.ERR_POLICY, `this export has to be encrypted with LUKS, and ${found.problem}`)
+    }
+    if (rights === 'write' && !luks.mayFormat) {
+      this.#guard = { name, guard: this.#context.guards.take(name, found.guard) }
+    }
+    return undefined
   }
 
   #forget(): void {
@@ -209,16 +257,25 @@ export class SessionHost implements Host<OpenExport> {
     this.#opened = undefined
   }
 
-  async #enter(name: string, granted: Granted): Promise<boolean> {
-    const asker = this.#asker
-    if (!(await this.#context.control.acquire(name, asker))) return false
-    this.#acquired = { name, asker }
+  async #enter(name: string, granted: Granted, gone: AbortSignal): Promise<Place> {
+    const visit = this.#visit
+    const place = await this.#context.control.acquire(name, visit, gone)
+    if (place.kind === 'refused') return place
+    this.#acquired = { name, visit, lease: place.lease }
     this.#limit(granted.rates)
-    return true
+    await this.#context.settle(place.others)
+    return place
+  }
+
+  async #look(name: string, granted: Granted): Promise<Extract<Place, { kind: 'taken' }>> {
+    const rights = await this.#context.control.look(name, this.#visit)
+    return { kind: 'taken', rights, lease: rights === granted.rights ? rights : undefined, others: [] }
   }
 
   #leave(): void {
-    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired.name, this.#acquired.asker)
+    if (this.#guard !== undefined) this.#context.guards.giveBack(this.#guard.name)
+    this.#guard = undefined
+    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired.name, this.#acquired.visit)
     this.#acquired = undefined
     this.#limit([])
   }

@@ -27,6 +27,12 @@ export interface Session {
   /** Who is on which export since when, and what has moved; undefined while it haggles. */
   facts(): SessionFacts | undefined
 
+  /** Resolves when no write that it has been sent up to now can still land. Never rejects. */
+  settled(): Promise<void>
+
+  /** Ends it; what the upstream has been asked for is done before it is over. */
+  retire(reason: string): void
+
   /** Ends it now. */
   stop(reason: string): void
 }
@@ -47,13 +53,15 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       const { export: opened, wire } = negotiated
-      const { throttle } = host
-      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, throttle, early: wire.rest() })
+      const { throttle, guard } = host
       const { conn: id } = context
+      const leaving = (): void => context.control.leaving(id)
+      const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
+      relay = new Relay({ ...opened, ...ends, throttle, guard, leaving })
       const { rights: granted, rule } = opened
-      const place = { door: host.door, export: printable(opened.name), rights: granted, rule }
+      const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
       told = { id, peer: visitor.peer, who: host.who, ...place, since: new Date().toISOString() }
-      rights = new RightsWatch(host, why => relay?.stop(why))
+      rights = new RightsWatch(host, why => relay?.retire(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
@@ -67,6 +75,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
     done: serve(),
     recheck: async () => (await rights?.recheck()) ?? false,
     facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
+    settled: async () => relay?.settled(),
+    retire: reason => (relay === undefined ? stream.destroy() : relay.retire(reason)),
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }

@@ -6,7 +6,10 @@ import { type Groups, parseWho, type Who } from './who.ts'
  * Compiles an export's rules. The loader has checked every `who` already (`whoProblem`); one that is wrong all the same
  * throws an Error that names its line, for a rule must never get lost.
  */
-export function compilePolicy(config: ExportConfig, groups: Groups = new Map()): ExportPolicy {
+export function compilePolicy(
+  config: Pick<ExportConfig, 'allow' | 'deny' | 'doors'>,
+  groups: Groups = new Map(),
+): ExportPolicy {
   return {
     allow: config.allow.map(rule => ({ ...rule, who: compileWho(rule.who, rule.source, groups) })),
     deny: config.deny.map(rule => ({ ...rule, who: compileWho(rule.who, rule.source, groups) })),

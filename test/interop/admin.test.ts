@@ -44,8 +44,8 @@ test('sessions are listed, and one is ended by its number', async ({ setup, gate
     { id: 2 },
   ])
   const table = (await nbdgate('sessions', ...where)).stdout.split('\n')
-  expect(table[0]).toMatch(/^ID {2}WHO +FROM +DOOR +EXPORT +RIGHTS +SINCE +READ +WRITTEN$/)
-  expect(table[1]).toMatch(/^1 {3}address:127\.0\.0\.1 +127\.0\.0\.1:\d+ +tcp +disk +write +\d+s +0 B +0 B$/)
+  expect(table[0]).toMatch(/^ID {2}WHO +FROM +DOOR +EXPORT +RIGHTS +LEASE +SINCE +READ +WRITTEN$/)
+  expect(table[1]).toMatch(/^1 {3}address:127\.0\.0\.1 +127\.0\.0\.1:\d+ +tcp +disk +write +write +\d+s +0 B +0 B$/)
   expect(await nbdgate('kick', '1', ...where)).toMatchObject({ code: 0 })
   await first.closed()
   await running.waitForLog(line => line.msg === 'session ended' && line.conn === 1 && line.why === 'kicked')

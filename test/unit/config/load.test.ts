@@ -34,11 +34,18 @@ exports:
     deny: [cert:cn=eve, [uid:8, gid:9]]
     doors: [tls, unix]
     limits: { sessions: 16 }
+    sharing: single-writer
+    when-busy: wait=30s
+    holder: identity+address
+    require-luks: true
+    luks-at: 1MiB
+    luks-format: true
   - name: ""
     upstream: { uri: "nbds://h/x", ca: ca.pem, cert: c.pem, key: k.pem }
   - name: file
     upstream: { file: images/disk.img }
 limits: { sessions: 10, sessions-per-address: 2, negotiation: 5s, idle: 1h }
+leases: { vanished-after: 10s }
 `
 
 describe('a configuration with every key', () => {
@@ -103,6 +110,8 @@ describe('a configuration with every key', () => {
         ],
         doors: ['tls', 'unix'],
         limits: { sessions: 16 },
+        sharing: { mode: 'single-writer', whenBusy: { kind: 'wait', ms: 30_000 }, holder: 'identity+address' },
+        luks: { atBytes: 1_048_576, mayFormat: true },
         source: 'nbdgate.yaml:17',
       },
       {
@@ -120,7 +129,8 @@ describe('a configuration with every key', () => {
         allow: [],
         deny: [],
         limits: {},
-        source: 'nbdgate.yaml:29',
+        sharing: { mode: 'readers-or-writer', whenBusy: { kind: 'refuse' }, holder: 'identity' },
+        source: 'nbdgate.yaml:35',
       },
       {
         name: 'file',
@@ -128,13 +138,15 @@ describe('a configuration with every key', () => {
         allow: [],
         deny: [],
         limits: {},
-        source: 'nbdgate.yaml:31',
+        sharing: { mode: 'readers-or-writer', whenBusy: { kind: 'refuse' }, holder: 'identity' },
+        source: 'nbdgate.yaml:37',
       },
     ])
   })
 
   test('has its limits in milliseconds', () => {
     expect(config.limits).toEqual({ sessions: 10, sessionsPerAddress: 2, negotiationMs: 5000, idleMs: 3_600_000 })
+    expect(config.leases).toEqual({ vanishedMs: 10_000 })
   })
 })
 
@@ -164,6 +176,7 @@ describe('a configuration with what is required only', () => {
       exports: [],
       groups: [],
       limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0 },
+      leases: { vanishedMs: 30_000 },
     })
   })
 

@@ -157,8 +157,36 @@ describe('rates', () => {
   })
 })
 
+describe('sharing', () => {
+  test.each([
+    [
+      'sharing: none',
+      '6:14: `sharing` must be exclusive or readers-or-writer or single-writer or cluster or read-only',
+    ],
+    ['when-busy: never', '6:16: `when-busy` must be refuse, read-only, or wait= and a time, like wait=30s'],
+    ['when-busy: wait=soon', '6:16: "soon" is not a time: write a whole number and ms, s, m, h or d, like 10s'],
+    ['holder: address', '6:13: `holder` must be identity or identity+address'],
+    ['luks-at: 1MiB', '6:5: `luks-at` needs `require-luks: true`'],
+    ['luks-format: true', '6:5: `luks-format` needs `require-luks: true`'],
+  ] as const)('%s', (line, problem) => {
+    expect(problemsOf(withUpstream(`    ${line}`))).toEqual([problem])
+  })
+
+  test('a header begins at a sector', () => {
+    const lines = '    require-luks: true\n    luks-at: 1000B'
+    expect(problemsOf(withUpstream(lines))).toEqual(['7:14: `luks-at` must be a multiple of 512 bytes'])
+  })
+
+  test.each([
+    ['leases: redis', '4:9: `leases` must be memory or { vanished-after: 30s }'],
+    ['leases: { vanished-after: 1s }', '4:27: `vanished-after` must be at least 3s'],
+  ])('%s', (line, problem) => {
+    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${line}\n`)).toEqual([problem])
+  })
+})
+
 describe('keys of later versions are refused by name', () => {
-  test.each(['leases', 'workers'])('%s', key => {
+  test.each(['workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
   })
 
@@ -167,8 +195,13 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(text)).toEqual([`4:21: \`${key}\` ${LATER}`])
   })
 
-  test.each(['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
+  test.each(['prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
+  })
+
+  test.each(['etcd', 'ttl'])('leases: %s', key => {
+    const text = `version: 1\n${UNIX_DOOR}\nexports: []\nleases: { ${key}: x }\n`
+    expect(problemsOf(text)).toEqual([`4:11: \`${key}\` ${LATER}`])
   })
 
   test('keys of tls and tcp doors', () => {
@@ -365,7 +398,7 @@ doors:
 exports:
   - name: a
     upstream: nbd://h/a
-    sharing: exclusive
+    authorize: [prog]
     allow:
       - who: uid:0
         rights: all
@@ -380,7 +413,7 @@ limits: { idle: never }
     '5:5: `from` is missing',
     '5:10: the door `tls: 0.0.0.0:10809` is on this address already',
     '6:5: unknown key `form`',
-    `10:5: \`sharing\` ${LATER}`,
+    `10:5: \`authorize\` ${LATER}`,
     '12:14: uid: needs a unix door, and there is none',
     '13:17: `rights` must be read or write',
     '14:5: `upstream` is missing',

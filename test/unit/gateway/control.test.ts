@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { parseConfig } from '../../../src/config/load.ts'
-import { createControl } from '../../../src/gateway/control.ts'
+import { type Asker, type Control, createControl, type LocalControl } from '../../../src/gateway/control.ts'
 import { whoProblem } from '../../../src/policy/who.ts'
+import { MemoryLeases } from '../../../src/sharing/memory-leases.ts'
 
 const YAML = `version: 1
 doors:
@@ -25,7 +26,15 @@ exports:
 `
 const seven = { identity: { address: '192.0.2.7' }, door: 'tcp' } as const
 const eight = { identity: { address: '192.0.2.8' }, door: 'tcp' } as const
-const control = () => createControl(parseConfig(YAML, 'nbdgate.yaml', { validateWho: whoProblem }))
+const made = (text: string): LocalControl =>
+  createControl(parseConfig(text, 'nbdgate.yaml', { validateWho: whoProblem }), new MemoryLeases())
+const control = () => made(YAML)
+
+const visit = (asker: Asker, conn = 1) => ({ asker, conn, peer: `${asker.identity.address}:50312` })
+
+async function acquire(one: Control, name: string, asker: Asker, conn = 1): Promise<boolean> {
+  return (await one.acquire(name, visit(asker, conn), AbortSignal.abort())).kind === 'taken'
+}
 
 describe('the control plane', () => {
   it('shows the exports that the asker may use, and no other', async () => {
@@ -43,6 +52,7 @@ describe('the control plane', () => {
       rule: 'nbdgate.yaml:15',
       description: undefined,
       rates: [],
+      luks: undefined,
       upstream: { kind: 'tcp', tls: false, host: '127.0.0.1', port: 10810, export: 'b' },
     })
   })
@@ -55,37 +65,37 @@ describe('the control plane', () => {
 
   it('gives out as many sessions of an export as its limit says', async () => {
     const one = control()
-    expect(await one.acquire('narrow', seven)).toBe(true)
-    expect(await one.acquire('narrow', seven)).toBe(false)
-    one.release('narrow', seven)
-    expect(await one.acquire('narrow', seven)).toBe(true)
+    expect(await acquire(one, 'narrow', seven)).toBe(true)
+    expect(await acquire(one, 'narrow', seven)).toBe(false)
+    one.release('narrow', visit(seven))
+    expect(await acquire(one, 'narrow', seven)).toBe(true)
   })
 
   it('does not count a no', async () => {
     const one = control()
-    await one.acquire('narrow', seven)
-    await one.acquire('narrow', seven)
-    one.release('narrow', seven)
-    expect(await one.acquire('narrow', seven)).toBe(true)
-    expect(await one.acquire('narrow', seven)).toBe(false)
+    await acquire(one, 'narrow', seven)
+    await acquire(one, 'narrow', seven)
+    one.release('narrow', visit(seven))
+    expect(await acquire(one, 'narrow', seven)).toBe(true)
+    expect(await acquire(one, 'narrow', seven)).toBe(false)
   })
 
   it('has no limit where none is written, and nothing of what does not exist', async () => {
     const one = control()
-    const taken = await Promise.all(Array.from({ length: 100 }, () => one.acquire('open', seven)))
+    const taken = await Promise.all(Array.from({ length: 100 }, (_, conn) => acquire(one, 'open', seven, conn)))
     expect(taken.every(Boolean)).toBe(true)
-    expect(await one.acquire('nowhere', seven)).toBe(false)
+    expect(await acquire(one, 'nowhere', seven)).toBe(false)
   })
 
   it('gives out as many sessions to one identity as its rule says, and to another as many again', async () => {
     const limits = 'limits: { sessions: 1, read: 10MB/s }'
     const text = YAML.replace('rights: read\n', `rights: read\n        ${limits}\n`)
-    const one = createControl(parseConfig(text, 'nbdgate.yaml', { validateWho: whoProblem }))
-    expect(await one.acquire('open', seven)).toBe(true)
-    expect(await one.acquire('open', seven)).toBe(false)
-    expect(await one.acquire('open', eight)).toBe(true)
-    one.release('open', seven)
-    expect(await one.acquire('open', seven)).toBe(true)
+    const one = made(text)
+    expect(await acquire(one, 'open', seven)).toBe(true)
+    expect(await acquire(one, 'open', seven)).toBe(false)
+    expect(await acquire(one, 'open', eight)).toBe(true)
+    one.release('open', visit(seven))
+    expect(await acquire(one, 'open', seven)).toBe(true)
     const keys = [seven, eight].map(async asker => await one.decide('open', asker))
     expect(await Promise.all(keys)).toMatchObject([
       { rates: [{ key: 'address 192.0.2.7 export open', read: 10_000_000 }] },
@@ -95,11 +105,11 @@ describe('the control plane', () => {
 
   it('takes another configuration, and does not forget who is in', async () => {
     const one = control()
-    expect(await one.acquire('narrow', seven)).toBe(true)
+    expect(await acquire(one, 'narrow', seven)).toBe(true)
     one.replace(parseConfig(YAML.replace('192.0.2.7', '192.0.2.8'), 'nbdgate.yaml', { validateWho: whoProblem }))
     expect(await one.decide('narrow', seven)).toMatchObject({ kind: 'refused' })
-    expect(await one.acquire('narrow', eight)).toBe(false)
-    one.release('narrow', seven)
-    expect(await one.acquire('narrow', eight)).toBe(true)
+    expect(await acquire(one, 'narrow', eight)).toBe(false)
+    one.release('narrow', visit(seven))
+    expect(await acquire(one, 'narrow', eight)).toBe(true)
   })
 })

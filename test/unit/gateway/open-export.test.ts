@@ -10,7 +10,7 @@ it('takes key material that has vanished since the start for trouble of the upst
     const ca = join(dir, 'gone.pem')
     const upstream = { kind: 'tcp', host: '127.0.0.1', port: 1, export: '', tls: true, ca } as const
     const opening = { name: 'a', description: undefined, upstream, rights: 'read', rule: 'x:1' } as const
-    await expect(openExport({ ...opening, structuredReplies: false })).rejects.toMatchObject({
+    await expect(openExport({ ...opening, structuredReplies: false, canMultiply: true })).rejects.toMatchObject({
       name: 'UpstreamError',
       code: 'DIAL',
       message: `${ca}: there is no such file`,

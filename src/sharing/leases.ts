@@ -1,0 +1,89 @@
+/**
+ * Leases: who is on which export now, and who may join. A lease belongs to a holder, which is one identity with all its
+ * sessions. Whoever keeps them, in memory or elsewhere, keeps to this interface and passes its tests.
+ *
+ * Not here: who may use an export at all (policy/), and what the relay does with the answer.
+ */
+import type { SharingMode } from '../config/config.ts'
+import { printable } from '../protocol/strings.ts'
+import type { Access } from './modes.ts'
+
+/** What one session wants of an export. */
+export interface Claim {
+  /** Names the session; it has one claim at most. */
+  readonly session: number
+  readonly export: string
+  readonly mode: SharingMode
+  readonly access: Access
+  /** What tells one holder from another. */
+  readonly holder: string
+  /** The same for people, and where the session comes from. */
+  readonly who: string
+  readonly peer: string
+}
+
+/** A lease: one holder on one export. */
+export interface Lease {
+  readonly export: string
+  readonly mode: SharingMode
+  readonly holder: string
+  readonly who: string
+  /** Where its oldest session comes from. */
+  readonly peer: string
+  /** `write` if one of its sessions may. */
+  readonly access: Access
+  /** Since when, in milliseconds of the epoch. */
+  readonly sinceMs: number
+  readonly sessions: readonly number[]
+}
+
+/** Whether a claim is granted. */
+export type ClaimAnswer =
+  /** `others`: the holder's sessions that were there before. */
+  | { readonly kind: 'held'; readonly others: readonly number[] }
+  /** By whom it is not. */
+  | { readonly kind: 'busy'; readonly by: Lease }
+
+/** A session that another mode has no place for. */
+export interface Misfit {
+  readonly session: number
+  readonly by: Lease
+}
+
+/** How long to wait for a place; `signal`: nobody waits any more. */
+export interface Patience {
+  readonly ms: number
+  readonly signal: AbortSignal
+}
+
+export interface Leases {
+  /**
+   * Takes a lease, or joins the holder's own. Waits for a place as long as `patience` says, the first to come first; and
+   * whatever it says for those who are leaving. Each `held` is followed by one `release`.
+   */
+  acquire(claim: Claim, patience: Patience): Promise<ClaimAnswer>
+
+  /** What `acquire` would answer now to somebody without patience. */
+  look(claim: Claim): Promise<ClaimAnswer>
+
+  /** The session has begun to end: it asks for nothing any more, and what it has asked for is being done. */
+  leaving(session: number): void
+
+  /** Nothing of the session can reach the export any more. A session without a claim is left alone. */
+  release(session: number): void
+
+  /** All that is held, the oldest first. */
+  list(): readonly Lease[]
+
+  /**
+   * Puts exports under other modes (undefined: it is gone, and all may stay), and says which sessions have no place in
+   * theirs: of holders that exclude each other the oldest stays.
+   */
+  adopt(modeOf: (name: string) => SharingMode | undefined): readonly Misfit[]
+}
+
+/** A sentence about a lease for somebody who may use the export: who, since when, from where. */
+export function busyMessage({ who, peer, access, sinceMs }: Lease): string {
+  const use = access === 'write' ? 'for writing' : 'for reading'
+  return printable(`this export is in use ${use} by ${who} from ${peer} since ${new Date(sinceMs).toISOString()}`, 1024)
+}
