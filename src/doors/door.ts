@@ -56,6 +56,9 @@ export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address'
 
 /** What a door asks before it takes a connection, and where it hands it to. */
 export interface Reception {
+  /** How long a visitor may be unreachable before its connection is closed. */
+  readonly vanishedMs: number
+
   /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter` or `left`. */
   admit(address: string | undefined): TurnedAway | undefined
 

@@ -20,6 +20,7 @@ import type { SshStream } from './ssh-stream.ts'
 import { openWays } from './ssh-ways.ts'
 import { isNative, loadSsh2, protocolOf, socketOf } from './ssh2.ts'
 import { addressOf, joinAddress } from './tcp.ts'
+import { watchForVanishing } from './vanishing.ts'
 
 export interface SshDoorOptions {
   readonly host: string
@@ -122,6 +123,7 @@ function receive(socket: Socket, door: OpenDoor): void {
     door.reception.turnedAway(peer, reason)
     return
   }
+  watchForVanishing(socket, door.reception.vanishedMs)
   door.visits.add(new Visit(socket, { address, peer, door }))
   door.server.injectSocket(socket)
 }

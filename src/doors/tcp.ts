@@ -5,6 +5,7 @@ import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Door, Reception, TlsOffer } from './door.ts'
 import { closeServer, listen } from './listen.ts'
 import { TlsEnd, type TlsOptions } from './tls.ts'
+import { watchForVanishing } from './vanishing.ts'
 
 export interface TcpDoorOptions {
   readonly host: string
@@ -75,6 +76,7 @@ class Threshold {
       this.#reception.turnedAway(peer, reason)
       return
     }
+    watchForVanishing(socket, this.#reception.vanishedMs)
     this.#reception.enter({ stream, door: 'tcp', peer, identity: { address }, tls: offerOf(this.#tls, stream) })
   }
 }

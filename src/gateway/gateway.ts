@@ -87,6 +87,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     })
   }
   const reception: Reception = {
+    get vanishedMs() {
+      return current.leases.vanishedMs
+    },
     enter,
     admit: address => limits.admit(address),
     left: address => limits.leave(address),

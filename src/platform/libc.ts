@@ -20,6 +20,7 @@ export const AllocateMode = { PUNCH_HOLE: 0x02 | 0x01, ZERO_RANGE: 0x10 | 0x01 }
 export type AllocateMode = (typeof AllocateMode)[keyof typeof AllocateMode]
 
 type GetSockOpt = (fd: number, level: number, name: number, value: Buffer, length: Uint32Array) => number
+type SetSockOpt = (fd: number, level: number, name: number, value: Buffer, length: number) => number
 type AsyncDone = (error: unknown, result: number) => void
 type Fallocate = { async(fd: number, mode: number, offset: number, length: number, done: AsyncDone): void }
 
@@ -31,12 +32,15 @@ interface Koffi {
 
 interface Libc {
   readonly getsockopt: GetSockOpt
+  readonly setsockopt: SetSockOpt
   readonly fallocate: Fallocate
   /** Of the call that answered last; valid in its callback only. */
   readonly errno: () => number
 }
 
 const SOL_SOCKET = 1
+const IPPROTO_TCP = 6
+const TcpOption = { KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, USER_TIMEOUT: 18 } as const
 const SO_PEERCRED = 17
 /** struct ucred: pid, uid, gid, 32 bits each. */
 const UCRED_SIZE = 12
@@ -69,6 +73,32 @@ export function peerCredentials(fd: number): PeerCredentials | undefined {
   // A TCP socket answers too: pid 0, uid and gid -1.
   if (uid === NOBODY || gid === NOBODY) return undefined
   return { pid: ucred.readInt32LE(0), uid, gid }
+}
+
+/** How often TCP asks a silent peer whether it is there, in seconds, and when it gives up. */
+export interface KeepAlive {
+  readonly idleS: number
+  readonly intervalS: number
+  readonly probes: number
+  /** Also for data that the peer does not acknowledge or does not take (tcp(7), TCP_USER_TIMEOUT). */
+  readonly timeoutMs: number
+}
+
+/** Sets all of it on a TCP socket; whether that worked. The socket's SO_KEEPALIVE is the caller's. */
+export function setKeepAlive(fd: number, { idleS, intervalS, probes, timeoutMs }: KeepAlive): boolean {
+  const setsockopt = loadLibc()?.setsockopt
+  if (setsockopt === undefined) return false
+  const values = [
+    [TcpOption.KEEPIDLE, idleS],
+    [TcpOption.KEEPINTVL, intervalS],
+    [TcpOption.KEEPCNT, probes],
+    [TcpOption.USER_TIMEOUT, timeoutMs],
+  ] as const
+  return values.every(([name, value]) => {
+    const bytes = Buffer.alloc(4)
+    bytes.writeInt32LE(value)
+    return setsockopt(fd, IPPROTO_TCP, name, bytes, bytes.length) === 0
+  })
 }
 
 /**
@@ -122,6 +152,7 @@ function openLibc(): Libc | undefined {
     const library = koffi.load(null)
     return {
       getsockopt: library.func('int getsockopt(int, int, int, void *, uint32_t *)') as GetSockOpt,
+      setsockopt: library.func('int setsockopt(int, int, int, void *, uint32_t)') as SetSockOpt,
       fallocate: library.func('int fallocate(int, int, int64_t, int64_t)') as Fallocate,
       errno: () => koffi.errno(),
     }

@@ -50,6 +50,8 @@ export interface GatewayOptions {
   /** Options of Node itself, such as `--expose-gc`. */
   readonly nodeArgs?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
+  /** What runs the program, such as `unshare -n`; it has to become it. */
+  readonly wrap?: readonly string[]
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
@@ -93,7 +95,15 @@ export async function startGateway(
   await writeFile(configFile, yaml)
   const { feed, lines } = lineReader()
   const readyLine = () => lines.find(line => line.msg === 'gateway ready')
-  const argv = [process.execPath, ...(options.nodeArgs ?? []), MAIN, 'serve', '--config', configFile]
+  const argv = [
+    ...(options.wrap ?? []),
+    process.execPath,
+    ...(options.nodeArgs ?? []),
+    MAIN,
+    'serve',
+    '--config',
+    configFile,
+  ]
   const child = await start([...argv, ...(options.args ?? [])], {
     cwd: dir,
     onStderr: feed,

@@ -67,6 +67,7 @@ export async function openDoor(
         return undefined
       },
       left: () => void places--,
+      vanishedMs: 30_000,
       turnedAway: (peer, reason) => write('warn')({ peer, reason }, 'turned away'),
       enter: visitor => void visitors.push(visitor),
       failed: error => write('error')({ err: error }, 'door failed'),

@@ -10,6 +10,7 @@ import {
   fileAllocate,
   isLibcAvailable,
   peerCredentials,
+  setKeepAlive,
 } from '../../../src/platform/libc.ts'
 
 let folder = ''
@@ -132,5 +133,17 @@ describe('without koffi', () => {
     expect(libc.isLibcAvailable()).toBe(false)
     expect(libc.peerCredentials(descriptorOf(accepted) ?? -1)).toBeUndefined()
     expect(await libc.fileAllocate(openFile(), AllocateMode.PUNCH_HOLE, 0, 1)).toBe(constants.errno.ENOSYS)
+  })
+})
+
+describe.runIf(isLibcAvailable())('setKeepAlive', () => {
+  it('works on TCP, and says so where it does not', async () => {
+    const [, accepted] = await connectedPair({ port: 0, host: '127.0.0.1' })
+    const descriptor = descriptorOf(accepted) ?? -1
+    const values = { idleS: 10, intervalS: 5, probes: 4, timeoutMs: 30_000 }
+    expect(setKeepAlive(descriptor, values)).toBe(true)
+    const [, local] = await connectedPair({ path: join(folder, 'sock') })
+    expect(setKeepAlive(descriptorOf(local) ?? -1, values)).toBe(false)
+    expect(setKeepAlive(-1, values)).toBe(false)
   })
 })
