@@ -12,6 +12,8 @@ export type Program =
   | 'fio'
   | 'mke2fs'
   | 'e2fsck'
+  | 'debugfs'
+  | 'cryptsetup'
   | 'openssl'
   | 'certtool'
   | 'socat'

@@ -32,6 +32,7 @@ export const packages = {
   fio: 'fio',
   mke2fs: 'e2fsprogs',
   e2fsck: 'e2fsprogs',
+  debugfs: 'e2fsprogs',
   cryptsetup: 'cryptsetup-bin',
   openssl: 'openssl',
   certtool: 'gnutls-bin',
