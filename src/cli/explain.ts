@@ -2,7 +2,7 @@
 // reads the configuration only: no key, no upstream, no running gateway is needed.
 import { Command } from 'commander'
 import { parseAddress } from '../config/cidr.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, SharingMode } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { compileCidrs } from '../policy/cidr.ts'
 import { parseClaims } from '../policy/claims.ts'
@@ -47,14 +47,15 @@ export function explainCommand(): Command {
       const policy = entry === undefined ? undefined : compilePolicy(entry, compileGroups(config.groups))
       const cut = cutAtAccept(identity, door, config)
       const explained = explain(policy, { identity, door }, Date.now())
+      const sharing = entry?.sharing.mode
       const allowed = explained.decision.kind === 'granted' && cut === undefined
       if (!allowed) process.exitCode = 1
       const asked = { export: flags.export, door, as: flags.as, ...(flags.from !== undefined && { from: flags.from }) }
-      const answer = { allowed, ...asked, ...(cut !== undefined && { turnedAway: cut }), ...explained }
+      const answer = { allowed, ...asked, ...(cut !== undefined && { turnedAway: cut }), sharing, ...explained }
       process.stdout.write(
         flags.json === true
           ? `${JSON.stringify(answer, undefined, 2)}\n`
-          : `${lines(explained, door, cut).join('\n')}\n`,
+          : `${[...lines(explained, door, cut), ...sharingLines(explained, sharing)].join('\n')}\n`,
       )
     })
 }
@@ -115,6 +116,12 @@ function lines({ decision, steps }: Explanation, door: DoorKind, cut: string | u
     cut === undefined ? verdict : `refused: turned away: ${cut} (the rules alone: ${verdict})`,
     ...steps.map(stepLine),
   ]
+}
+
+/** What the rules do not say: that who may write does not. */
+function sharingLines({ decision }: Explanation, sharing: SharingMode | undefined): readonly string[] {
+  const isCut = decision.kind === 'granted' && decision.rights === 'write' && sharing === 'read-only'
+  return isCut ? ['  sharing: read-only: nobody writes, whatever its rights'] : []
 }
 
 function stepLine({ rule, kind, rights, untilMs, who, outcome, unmet }: Step): string {

@@ -157,7 +157,8 @@ const MANY_SESSIONS = 'this export has as many sessions as it may'
 
 function claimOf({ name, sharing }: ExportConfig, { asker, conn, peer }: Visit, access: Rights): Claim {
   const { identity } = asker
-  const key = keyOf(identity)
+  // Of whom nothing is known may be anybody: no two of them are one.
+  const key = nameOf(identity) === 'unknown' ? `session ${conn}` : keyOf(identity)
   const holder = sharing.holder === 'identity+address' ? `${key} from ${identity.address ?? ''}` : key
   return { session: conn, export: name, mode: sharing.mode, access, holder, who: nameOf(identity), peer }
 }

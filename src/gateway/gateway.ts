@@ -134,6 +134,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   }
   const end = async (): Promise<void> => {
     draining = true
+    leases.dismiss()
     await doorSet.close()
     const open = [...sessions.values()]
     for (const session of open) session.stop('gateway stopped')
@@ -147,6 +148,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   }
   const drain = async (ms: number): Promise<void> => {
     draining = true
+    leases.dismiss()
     await doorSet.close()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>(resolve => {

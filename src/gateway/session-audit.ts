@@ -21,6 +21,7 @@ export interface RefusedSession {
 export interface OpenedSession {
   readonly export: string
   readonly rights: Rights
+  readonly lease: Rights | 'none'
   readonly rule: string
 }
 

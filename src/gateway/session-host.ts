@@ -107,6 +107,11 @@ export class SessionHost implements Host<OpenExport> {
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
     const place = wants.enter ? await this.#enter(name, ruling, wants.gone) : await this.#look(name, ruling)
+    // It may have waited.
+    if (this.#context.isDraining()) {
+      this.#leave()
+      return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
+    }
     if (place.kind === 'refused') {
       const { reason, message, by } = place
       this.refused({ export: name, reason, rule: ruling.rule, ...(by !== undefined && { holder: by.who }) })
@@ -179,7 +184,7 @@ export class SessionHost implements Host<OpenExport> {
   async #written(opened: OpenExport, wants: Wants): Promise<OpenExport | Refusal> {
     const { name, rights, rule } = opened
     try {
-      if (wants.enter) await this.audit.open(this.#asker, { export: name, rights, rule })
+      if (wants.enter) await this.audit.open(this.#asker, { export: name, rights, lease: this.lease, rule })
       return opened
     } catch (error) {
       if (!(error instanceof AuditError)) throw error

@@ -94,6 +94,7 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
     who: host.who,
     export: printable(opened.name),
     rights: opened.rights,
+    lease: host.lease,
     rule: opened.rule,
   }
   const begin = performance.now()

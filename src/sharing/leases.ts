@@ -72,6 +72,9 @@ export interface Leases {
   /** Nothing of the session can reach the export any more. A session without a claim is left alone. */
   release(session: number): void
 
+  /** Nobody is to wait any more: says no to all who do. */
+  dismiss(): void
+
   /** All that is held, the oldest first. */
   list(): readonly Lease[]
 

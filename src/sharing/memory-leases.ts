@@ -16,6 +16,7 @@ interface Waiting {
   /** Without patience it waits for nobody but those who leave. */
   readonly isPatient: boolean
   readonly answer: (answer: ClaimAnswer) => void
+  readonly giveUp: () => void
 }
 
 /** Leases of one gateway, in its memory. */
@@ -25,6 +26,7 @@ export class MemoryLeases implements Leases {
   readonly #held = new Map<string, Held[]>()
   readonly #exportOf = new Map<number, string>()
   readonly #waiting = new Map<string, Waiting[]>()
+  #isDismissed = false
 
   constructor(now: () => number = Date.now) {
     this.#now = now
@@ -42,6 +44,7 @@ export class MemoryLeases implements Leases {
       const waiting: Waiting = {
         claim,
         isPatient: ms > 0,
+        giveUp,
         answer: given => {
           clearTimeout(timer)
           signal.removeEventListener('abort', giveUp)
@@ -52,7 +55,7 @@ export class MemoryLeases implements Leases {
       const timer = setTimeout(giveUp, bound)
       signal.addEventListener('abort', giveUp)
       add(this.#waiting, claim.export, waiting)
-      if (signal.aborted) giveUp()
+      if (signal.aborted || this.#isDismissed) giveUp()
     })
   }
 
@@ -72,6 +75,11 @@ export class MemoryLeases implements Leases {
     drop(this.#held, name, held)
     this.#exportOf.delete(session)
     this.#admit(name)
+  }
+
+  dismiss(): void {
+    this.#isDismissed = true
+    for (const waiting of [...this.#waiting.values()].flat()) waiting.giveUp()
   }
 
   list(): readonly Lease[] {

@@ -23,7 +23,7 @@ const ALICE = {
   },
   door: 'tls',
 } as const
-const OPENED = { export: 'disk', rights: 'write', rule: 'n.yaml:3' } as const
+const OPENED = { export: 'disk', rights: 'write', lease: 'write', rule: 'n.yaml:3' } as const
 
 /** A trail that keeps what it is told, and can not be written if told so. */
 function session(write: Audit['write'] = async () => 41) {

@@ -300,3 +300,55 @@ describe('a conversation of requests', () => {
     expect([pending.count, pending.readBytes, refused.length]).toEqual([1000, 1000, 0])
   })
 })
+
+describe('a range that is guarded', () => {
+  const BLOCK = 512
+  const admitted: (number | string)[] = []
+  const guard = (isGood: boolean) => ({
+    touches: (offset: number, length: number) => offset < BLOCK && offset + length > 0,
+    admits: (_offset: number, bytes: Buffer | number) => {
+      admitted.push(typeof bytes === 'number' ? bytes : bytes.toString('latin1'))
+      return isGood
+    },
+  })
+  const stream = Buffer.concat([
+    request({ type: WRITE, cookie: 1n, length: 4, payload: '61626364' }),
+    request({ type: WRITE, cookie: 2n, offset: 4096n, length: 4, payload: '65666768' }),
+  ])
+
+  it.each(Array.from({ length: stream.length + 1 }, (_, at) => at))('is judged by whole WRITEs, split at %i', at => {
+    for (const isGood of [true, false]) {
+      admitted.length = 0
+      const { framer, refused, output } = requests({ guard: guard(isGood) })
+      framer.feed(Buffer.from(stream.subarray(0, at)))
+      framer.feed(Buffer.from(stream.subarray(at)))
+      expect(admitted).toEqual(['abcd'])
+      expect(refused).toEqual(isGood ? [] : [{ type: WRITE, error: 1, cookie: 1n }])
+      // In order, and with nothing in between.
+      const passed = isGood ? ['abcd', 'efgh'] : ['efgh']
+      const payloads = passed.map((_, index) => output().toString('latin1', index * 32 + 28, index * 32 + 32))
+      expect([payloads, output().length]).toEqual([passed, passed.length * 32])
+    }
+  })
+
+  it('is not judged by what lies elsewhere or changes nothing', () => {
+    admitted.length = 0
+    const { framer, output } = requests({ guard: guard(false) })
+    framer.feed(request({ type: READ, length: 4 }))
+    framer.feed(request({ type: WRITE, offset: 512n, length: 4, payload: '61626364' }))
+    expect([admitted, output().length]).toEqual([[], 60])
+  })
+
+  it('counts zeroes without a payload', () => {
+    admitted.length = 0
+    const { framer, refused, output } = requests({ guard: guard(false) })
+    framer.feed(request({ type: TRIM, cookie: 5n, length: 4096 }))
+    framer.feed(request({ type: WRITE_ZEROES, cookie: 6n, length: 512 }))
+    expect(admitted).toEqual([4096, 512])
+    expect(refused.map(({ cookie, error }) => [cookie, error])).toEqual([
+      [5n, 1],
+      [6n, 1],
+    ])
+    expect(output()).toHaveLength(0)
+  })
+})

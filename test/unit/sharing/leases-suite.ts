@@ -123,6 +123,15 @@ export function leasesSuite(name: string, make: () => Leases): void {
       expect(leases.list()).toMatchObject([{ holder: 'bob' }])
     })
 
+    it('let nobody wait any more when they are told so', async () => {
+      const leases = make()
+      await leases.acquire(claim(), AT_ONCE)
+      const waiting = leases.acquire(bob(), PATIENT)
+      leases.dismiss()
+      expect(await kindOf(waiting)).toBe('busy')
+      expect(await kindOf(leases.acquire(bob(), PATIENT))).toBe('busy')
+    })
+
     it('have no place in a stricter mode for who came later', async () => {
       const leases = make()
       await leases.acquire(claim({ mode: 'cluster' }), AT_ONCE)
