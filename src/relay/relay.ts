@@ -4,7 +4,7 @@
  *
  * Not here: what the visitor may do (the rules come in as data), how the streams were made, and who is told of the end.
  */
-import { Cmd, type Err } from '../protocol/constants.ts'
+import { Cmd, type Err, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { encodeRequest, RequestField } from '../protocol/request.ts'
 import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.ts'
@@ -87,6 +87,7 @@ export class Relay {
   readonly #structured: ReplyKinds
   readonly #lifts: boolean
   readonly #early: Buffer
+  readonly #isReadOnly: boolean
   readonly #throttle: Throttle
   readonly #settlings: Settlings
   #tellLeaving: () => void
@@ -109,6 +110,7 @@ export class Relay {
     this.#structured = options.structured
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
+    this.#isReadOnly = (options.flags & TransmissionFlag.READ_ONLY) !== 0
     this.#throttle = options.throttle
     this.#tellLeaving = options.leaving ?? (() => {})
     this.#settlings = new Settlings({ pending: this.#pending, isQuiet: () => this.#isQuiet() })
@@ -152,7 +154,7 @@ export class Relay {
   async settled(): Promise<void> {
     // What has arrived, and nobody has read yet, is read in the turns between.
     for (let turn = 0; turn < 2; turn++) await new Promise(resolve => setImmediate(resolve))
-    if (!this.#isUpstreamClosed) await this.#settlings.add()
+    if (!this.#isUpstreamClosed && !this.#isReadOnly) await this.#settlings.add()
   }
 
   /**

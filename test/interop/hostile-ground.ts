@@ -155,9 +155,10 @@ export function clientGround(): Ground & { readonly dialled: () => number } {
           { tcp: '127.0.0.1:0', from: ['127.0.0.1/32'] },
         ],
         exports: [
-          { name: 'disk', upstream, allow },
+          // Visitors of several addresses at once: leases are tested elsewhere.
+          { name: 'disk', upstream, allow, sharing: 'cluster' },
           { name: 'read-only', upstream, allow: [{ who: 'anyone', rights: 'read' }] },
-          { name: 'guarded', upstream: `nbd+unix:///?socket=${dir}/counting.sock`, allow },
+          { name: 'guarded', upstream: `nbd+unix:///?socket=${dir}/counting.sock`, allow, sharing: 'cluster' },
           { name: 'mine', upstream, allow: [{ who: 'address:127.0.0.1/32', rights: 'read' }] },
           { name: 'closed', upstream, allow, deny: ['anyone'] },
         ],

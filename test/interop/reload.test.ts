@@ -18,7 +18,12 @@ const HOST = '127.0.0.1'
 const test = base.extend('disk', async ({ dir, nbdServer }) => {
   const file = await seededFile(join(dir, 'disk.img'), 1)
   const server = await nbdServer({ exports: { disk: { file, flush: true }, other: { file } } })
-  return (name: string, rules: Entry): Entry => ({ name, upstream: server.uri('disk'), ...rules })
+  return (name: string, rules: Entry): Entry => ({
+    name,
+    upstream: server.uri('disk'),
+    sharing: 'cluster',
+    ...rules,
+  })
 })
 
 /** A visitor inside TLS, in transmission phase. */
