@@ -15,6 +15,9 @@ const READ_AHEAD_BYTES = 64 * 1024
 /** More than this unsent, and a write waits. */
 const WRITE_AHEAD_BYTES = 64 * 1024
 
+/** Why `gone` is aborted; one for all, since each would hold a stack. */
+const GONE = new StreamError('CLOSED', 'the peer has gone')
+
 export class Wire implements ByteSink {
   readonly #stream: ByteStream
   #budgetMs: number
@@ -24,7 +27,8 @@ export class Wire implements ByteSink {
   #ended = false
   #failure: StreamError | undefined
   #wake: (() => void) | undefined
-  readonly #gone = new AbortController()
+  /** Made when somebody asks for it. */
+  #gone: AbortController | undefined
 
   /** Starts reading. `budgetMs` is how long the peer may keep us waiting, all in all. */
   constructor(stream: ByteStream, budgetMs: number) {
@@ -35,6 +39,8 @@ export class Wire implements ByteSink {
 
   /** Aborted when the peer sends nothing more: nobody waits for an answer. */
   get gone(): AbortSignal {
+    this.#gone ??= new AbortController()
+    if (this.#ended || this.#failure !== undefined) this.#gone.abort(GONE)
     return this.#gone.signal
   }
 
@@ -104,13 +110,13 @@ export class Wire implements ByteSink {
 
   ended(): void {
     this.#ended = true
-    this.#gone.abort()
+    this.#gone?.abort(GONE)
     this.#wake?.()
   }
 
   closed(error?: Error): void {
     this.#failure ??= new StreamError('CLOSED', 'the peer closed the connection', { cause: error })
-    this.#gone.abort()
+    this.#gone?.abort(GONE)
     this.#wake?.()
   }
 
