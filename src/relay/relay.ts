@@ -103,6 +103,7 @@ export class Relay {
   #held = 0
   #leaving = false
   #isUpstreamClosed = false
+  #isRetired = false
 
   constructor(options: RelayOptions) {
     this.#client = options.client
@@ -113,7 +114,8 @@ export class Relay {
     this.#isReadOnly = (options.flags & TransmissionFlag.READ_ONLY) !== 0
     this.#throttle = options.throttle
     this.#tellLeaving = options.leaving ?? (() => {})
-    this.#settlings = new Settlings({ pending: this.#pending, isQuiet: () => this.#isQuiet() })
+    const isQuiet = (): boolean => this.#held === 0 && this.#late === undefined && this.#requests.atBoundary
+    this.#settlings = new Settlings({ pending: this.#pending, isQuiet })
     this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
     this.#toClient = new ReplyOutlet(options.client, options.upstream)
     const requests = new RequestGrammar(options, this.#pending, this.counters, {
@@ -163,10 +165,11 @@ export class Relay {
    */
   retire(reason: string): void {
     if (this.#end !== undefined) return
-    this.#bidFarewell()
-    this.#client.destroy()
     this.#finish({ kind: 'stopped', reason })
+    this.#isRetired = true
+    this.#client.destroy()
     this.#upstream.resume()
+    this.#farewellWhenDone()
   }
 
   /** Ends the session from our side; both streams are closed at once. */
@@ -203,6 +206,7 @@ export class Relay {
   readonly #upstreamSink: ByteSink = {
     data: chunk => {
       if (this.#end === undefined) this.#relayReplies(chunk)
+      else if (this.#isRetired) this.#countReplies(chunk)
       else this.#upstream.release(chunk)
     },
     ended: () => this.#upstreamGone(),
@@ -264,8 +268,21 @@ export class Relay {
     this.#settlings.look()
   }
 
-  #isQuiet(): boolean {
-    return this.#held === 0 && this.#late === undefined && this.#requests.atBoundary
+  /** Replies that nobody waits for any more, but for what they say of their requests. */
+  #countReplies(chunk: Buffer): void {
+    try {
+      this.#replies.feed(chunk)
+      this.#farewellWhenDone()
+    } catch {
+      this.#upstream.destroy()
+    }
+    this.#toClient.flush(chunk)
+  }
+
+  #farewellWhenDone(): void {
+    if (this.#requests.atBoundary && this.#pending.count > 0) return
+    this.#isRetired = false
+    this.#bidFarewell()
   }
 
   /** Answers a request that is refused here, between two replies of the upstream. */

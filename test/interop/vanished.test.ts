@@ -81,3 +81,25 @@ requires('nbdkit')('who comes back', () => {
     expect((await after.client.simpleReply(512)).data).toEqual(Buffer.alloc(512, 2))
   })
 })
+
+requires('nbdkit')('a lease that is taken away', () => {
+  test.for(['lease', 'kick'] as const)(
+    'by %s is free when what was asked for is done',
+    async (way, { dir, pki, nbdkit, gateway }) => {
+      const upstream = `nbd+unix:///?socket=${await nbdkit('--filter=delay', 'memory', '1M', 'wdelay=2')}`
+      const socket = join(dir, 'admin.sock')
+      const exports = [{ name: 'disk', upstream, allow: [allow('alice', 'write'), allow('bob', 'write')] }]
+      const running = await gateway(config([tlsDoor(pki)], exports, { admin: { socket } }))
+      const alice = await entered(running.port('tls'), pki.alice)
+      alice.client.request(Cmd.WRITE, 1n, 0n, 512, Buffer.alloc(512, 1))
+      alice.client.request(Cmd.READ, 2n, 512n, 512)
+      // The answer to the second says that the first is on its way.
+      expect(await alice.client.simpleReply(512)).toMatchObject({ cookie: 2n })
+      const argv = way === 'lease' ? ['lease', 'release', 'disk'] : ['kick', '1']
+      expect(await nbdgate(...argv, '--socket', socket)).toMatchObject({ code: 0 })
+      const bob = await entered(running.port('tls'), pki.bob)
+      bob.client.request(Cmd.READ, 3n, 0n, 512)
+      expect((await bob.client.simpleReply(512)).data).toEqual(Buffer.alloc(512, 1))
+    },
+  )
+})
