@@ -40,6 +40,7 @@ describe('nbdgate certs', () => {
           cert: join(dir, 'server-cert.pem'),
           key: join(dir, 'server-key.pem'),
           'client-ca': join(dir, 'ca-cert.pem'),
+          crl: join(dir, 'ca-crl.pem'),
         },
       ],
     })
@@ -136,7 +137,7 @@ describe('nbdgate certs', () => {
     const dir = await authority()
     await expect(certs('client', 'a'.repeat(65), '--dir', dir)).rejects.toThrow(/longer than 64/)
     await expect(certs('client', '../mallory', '--dir', dir)).rejects.toThrow(/slash/)
-    expect(readdirSync(dir).sort()).toEqual(['ca-cert.pem', 'ca-key.pem'])
+    expect(readdirSync(dir).sort()).toEqual(['ca-cert.pem', 'ca-crl.pem', 'ca-key.pem'])
   })
 
   it.each(['0', '-1', 'x', '1.5', ''])('takes %j days for a mistake in the command line', async days => {
@@ -162,7 +163,13 @@ function loadedWith(file: string, seen: Set<string> = new Set()): Set<string> {
 
 describe('node-forge', () => {
   it('is loaded by minting only', () => {
-    for (const file of ['cli/certs.ts', 'pki/files.ts', 'pki/material.ts', 'pki/certificate-facts.ts']) {
+    for (const file of [
+      'cli/certs.ts',
+      'pki/files.ts',
+      'pki/material.ts',
+      'pki/certificate-facts.ts',
+      'pki/store.ts',
+    ]) {
       expect(loadedWith(join(SOURCES, file))).not.toContain('node-forge')
     }
     expect(loadedWith(join(SOURCES, 'pki/mint.ts'))).toContain('node-forge')
