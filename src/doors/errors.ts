@@ -7,6 +7,7 @@ export type TlsErrorReason =
   | 'revoked'
   | 'wrong purpose'
   | 'certificate refused'
+  | 'wrong key'
   | 'handshake failed'
   | 'handshake timeout'
   | 'gone'

@@ -8,6 +8,7 @@ import type { ServerMaterial } from '../pki/material.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Secured, TlsOffer } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
+import { PskDesk } from './psk-desk.ts'
 
 /** AEAD suites with forward secrecy only; AES-128-GCM first, which is the fastest where the CPU knows AES. */
 const CIPHERS = [
@@ -20,7 +21,9 @@ const CIPHERS = [
   'ECDHE-RSA-AES256-GCM-SHA384',
   'ECDHE-ECDSA-CHACHA20-POLY1305',
   'ECDHE-RSA-CHACHA20-POLY1305',
-].join(':')
+]
+/** The one suite of TLS 1.2 with a key, forward secrecy and AEAD that OpenSSL has. In TLS 1.3 a key goes with any of SHA-256. */
+const PSK_CIPHER = 'ECDHE-PSK-CHACHA20-POLY1305'
 
 /** SSL_OP_NO_TICKET: a session that came back by ticket would pass by a revocation. */
 const NO_TICKET = 0x4000
@@ -42,6 +45,7 @@ export function offerTls(options: TlsOptions): TlsOffer {
   const { material } = options
   const waiting = new WeakMap<object, Waiting>()
   const asksForCertificate = material.ca !== undefined
+  const desk = material.psk === undefined ? undefined : new PskDesk(material.psk)
   const server = createServer({
     cert: material.cert,
     key: material.key,
@@ -51,22 +55,27 @@ export function offerTls(options: TlsOptions): TlsOffer {
     // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
     rejectUnauthorized: false,
     minVersion: 'TLSv1.2',
-    ciphers: CIPHERS,
+    // First, since only who has a key offers it.
+    ciphers: [...(desk === undefined ? [] : [PSK_CIPHER]), ...CIPHERS].join(':'),
+    ...(desk === undefined ? {} : { pskCallback: (socket: TLSSocket, name: string) => desk.keyFor(socket, name) }),
     honorCipherOrder: true,
     secureOptions: NO_TICKET,
     handshakeTimeout: options.handshakeMs,
   })
   server.on('secureConnection', socket => waiterOf(waiting, socket)?.resolve(socket))
-  server.on('tlsClientError', (error, socket) => waiterOf(waiting, socket)?.reject(handshakeError(error)))
-  return { mode: options.mode, upgrade: stream => upgrade(server, waiting, stream, options) }
+  server.on('tlsClientError', (error, socket) =>
+    waiterOf(waiting, socket)?.reject(handshakeError(error, desk?.offer(socket))),
+  )
+  return { mode: options.mode, upgrade: stream => upgrade({ server, waiting, desk }, stream, options) }
 }
 
-async function upgrade(
-  server: Server,
-  waiting: WeakMap<object, Waiting>,
-  stream: DuplexStream,
-  options: TlsOptions,
-): Promise<Secured> {
+interface TlsEnd {
+  readonly server: Server
+  readonly waiting: WeakMap<object, Waiting>
+  readonly desk: PskDesk | undefined
+}
+
+async function upgrade({ server, waiting, desk }: TlsEnd, stream: DuplexStream, options: TlsOptions): Promise<Secured> {
   const raw = stream.detach()
   let secured: DuplexStream | undefined
   try {
@@ -77,8 +86,9 @@ async function upgrade(
       server.emit('connection', raw)
     })
     secured = new DuplexStream(socket)
-    const certificate = verified(socket, options)
-    return { stream: secured, certificate, cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}` }
+    const psk = desk?.proven(socket)
+    const certificate = psk === undefined ? verified(socket, options) : undefined
+    return { stream: secured, certificate, psk, cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}` }
   } catch (error) {
     secured?.destroy()
     // Nobody hears of its close any more: if it were not closed by now, the session would wait for that for ever.
@@ -89,12 +99,15 @@ async function upgrade(
 
 /** Facts of the certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
 function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'] {
-  if (options.material.ca === undefined) return undefined
+  const { ca, psk } = options.material
+  if (ca === undefined && (psk === undefined || options.clientCert === 'optional')) return undefined
   const certificate = socket.getPeerX509Certificate()
   if (certificate === undefined) {
     if (options.clientCert === 'optional') return undefined
-    throw new TlsError('no certificate', 'the client sent none')
+    throw new TlsError('no certificate', psk === undefined ? 'the client sent none' : 'the client has no key either')
   }
+  // Without an authority none is asked for: one that is there all the same says nothing.
+  if (ca === undefined) throw new TlsError('certificate refused', 'there is no client-ca')
   // A certificate that is there and bad is never the same as none.
   if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
   return certificateFacts(certificate)
@@ -131,8 +144,13 @@ function verdictOf(code: string): [TlsErrorReason, string] {
   }
 }
 
-function handshakeError(error: Error): TlsError {
+/** How a wrong key shows: in TLS 1.3 the binder, in TLS 1.2 the Finished message can not be read. */
+const WRONG_KEY = ['ERR_SSL_BINDER_DOES_NOT_VERIFY', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC']
+
+function handshakeError(error: Error, offer: string | undefined): TlsError {
   const code = 'code' in error ? String(error.code) : 'unknown'
+  if (offer !== undefined && WRONG_KEY.includes(code))
+    return new TlsError('wrong key', `${code}, ${offer}`, { cause: error })
   const reason = code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'handshake timeout' : 'handshake failed'
   return new TlsError(reason, code, { cause: error })
 }

@@ -1,16 +1,18 @@
 // Key material that is already there: read it, and say in one sentence what is wrong with it before a socket is opened.
 // OpenSSL would say it too, but for the first client that comes, and without the file's name.
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
 import { MaterialError } from './errors.ts'
+import { loadPsks, type PskTable } from './psk.ts'
+import { readText, warnAboutMode } from './read-text.ts'
 
-/** Files of a TLS door. `clientCa`: who may vouch for clients. `crl`: which of their certificates are revoked. */
+/** Files of a TLS door. `clientCa`: who may vouch for clients. `crl`: which of their certificates are revoked. `psk`: keys. */
 export interface ServerMaterialFiles {
   readonly cert: string
   readonly key: string
   readonly clientCa?: string | undefined
   readonly crl?: string | undefined
+  readonly psk?: string | undefined
 }
 
 /** Files for dialling an `nbds://` upstream. Without `ca`, Node's own list of authorities counts. */
@@ -27,6 +29,7 @@ export interface ServerMaterial {
   readonly ca?: string
   /** One PEM text a CRL: of a text with two, OpenSSL as Node calls it sees only the first. */
   readonly crl?: string[]
+  readonly psk?: PskTable
   readonly warnings: readonly string[]
 }
 
@@ -55,7 +58,15 @@ export function loadServerMaterial(files: ServerMaterialFiles, options: Material
   const pair = loadPair(files.cert, files.key, SERVER_AUTH, nowMs, warnings)
   const ca = files.clientCa === undefined ? undefined : loadAuthorities(files.clientCa, nowMs, warnings)
   const crl = files.crl === undefined ? undefined : loadCrls(files.crl)
-  return { ...pair, ...(ca === undefined ? {} : { ca }), ...(crl === undefined ? {} : { crl }), warnings }
+  const psk = files.psk === undefined ? undefined : loadPsks(files.psk)
+  warnings.push(...(psk?.warnings ?? []))
+  return {
+    ...pair,
+    ...(ca === undefined ? {} : { ca }),
+    ...(crl === undefined ? {} : { crl }),
+    ...(psk === undefined ? {} : { psk: psk.keys }),
+    warnings,
+  }
 }
 
 /** Loads and checks the material for an `nbds://` upstream. Throws MaterialError for the first thing that is wrong. */
@@ -96,7 +107,7 @@ function loadPair(
     const role = usage === SERVER_AUTH ? 'server' : 'client'
     warnings.push(`${certFile}: the certificate is not meant for a TLS ${role}; its peers may refuse it`)
   }
-  warnAboutMode(keyFile, warnings)
+  warnAboutMode(keyFile, 'private key', warnings)
   return { cert, key }
 }
 
@@ -159,28 +170,6 @@ function parsePrivateKey(file: string, text: string): KeyObject {
     // No cause: an error about a key shall not carry anything of the key.
     throw notPem(file, 'the private key can not be read')
   }
-}
-
-function warnAboutMode(file: string, warnings: string[]): void {
-  const mode = statSync(file).mode & 0o777
-  if (process.platform === 'win32' || (mode & 0o044) === 0) return
-  warnings.push(`${file}: others may read the private key (mode ${mode.toString(8).padStart(4, '0')}): chmod 600 it`)
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (cause) {
-    throw new MaterialError('UNREADABLE', file, whyUnreadable(cause), { cause })
-  }
-}
-
-function whyUnreadable(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined
-  if (code === 'ENOENT') return 'there is no such file'
-  if (code === 'EACCES' || code === 'EPERM') return 'the file may not be read'
-  if (code === 'EISDIR') return 'is a folder, not a file'
-  return `the file can not be read (${String(code ?? 'unknown error')})`
 }
 
 function notPem(file: string, why: string, cause?: unknown): MaterialError {
