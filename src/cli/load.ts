@@ -2,6 +2,7 @@ import type { Config, TlsDoorConfig, UpstreamConfig } from '../config/config.ts'
 import { type FoundProblem, loadConfig } from '../config/load.ts'
 import { MaterialError } from '../pki/errors.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
+import { loadPsks } from '../pki/psk.ts'
 import { whoProblem } from '../policy/who.ts'
 
 /** A configuration that can be served, and what an operator should know although it works. */
@@ -28,12 +29,13 @@ type Load = () => { readonly warnings: readonly string[] }
 
 /** Each file on its own, so that a missing key does not hide a missing authority. */
 function checkDoor(door: TlsDoorConfig, path: Path, warnings: Set<string>): readonly FoundProblem[] {
-  const { cert, key, clientCa, crl } = door
-  const keys = { cert, key, 'client-ca': clientCa, crl }
+  const { cert, key, clientCa, crl, psk } = door
+  const keys = { cert, key, 'client-ca': clientCa, crl, psk }
   const pair = attempt(() => loadServerMaterial({ cert, key }), path, keys, warnings)
   const authority = attempt(() => loadClientMaterial({ ca: clientCa }), path, keys, warnings)
   const rest = pair.length > 0 ? [] : attempt(() => loadServerMaterial({ cert, key, crl }), path, keys, warnings)
-  return [...pair, ...authority, ...rest]
+  const shared = psk === undefined ? [] : attempt(() => loadPsks(psk), path, keys, warnings)
+  return [...pair, ...authority, ...rest, ...shared]
 }
 
 function checkUpstream(upstream: UpstreamConfig, path: Path, warnings: Set<string>): readonly FoundProblem[] {

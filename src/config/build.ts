@@ -37,7 +37,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
 function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
   if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, source: source(path) }
   if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
-  const { 'client-ca': clientCa, crl } = door
+  const { 'client-ca': clientCa, crl, psk } = door
   return {
     kind: 'tls',
     ...door.tls,
@@ -46,6 +46,7 @@ function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Bui
     key: absolute(door.key),
     ...(clientCa !== undefined && { clientCa: absolute(clientCa) }),
     ...(crl !== undefined && { crl: absolute(crl) }),
+    ...(psk !== undefined && { psk: absolute(psk) }),
     clientCert: door['client-cert'],
     source: source(path),
   }

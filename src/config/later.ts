@@ -6,7 +6,7 @@
 import type { Path } from './yaml-source.ts'
 
 const TOP = ['admin', 'leases', 'groups', 'workers']
-const DOOR = ['ssh', 'host-keys', 'authorized-keys', 'user-ca', 'revoked-keys', 'psk', 'proxy-protocol']
+const DOOR = ['ssh', 'host-keys', 'authorized-keys', 'user-ca', 'revoked-keys', 'proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const EXPORT_LIMITS = ['read', 'write', 'iops']
 const UPSTREAM = ['spawn', 'identity', 'known-hosts']

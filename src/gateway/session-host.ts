@@ -88,8 +88,12 @@ export class SessionHost implements Host<OpenExport> {
     this.#context.secured(secured.stream)
     this.#door = 'tls'
     this.#cipher = secured.cipher
-    const { certificate } = secured
-    this.#identity = certificate === undefined ? this.#identity : { ...this.#identity, certificate }
+    const { certificate, psk } = secured
+    this.#identity = {
+      ...this.#identity,
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(psk === undefined ? {} : { psk }),
+    }
     this.#forget()
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }

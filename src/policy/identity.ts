@@ -13,18 +13,21 @@ export interface Identity {
   readonly address?: string
   /** The client certificate, if one was presented and its chain holds. */
   readonly certificate?: CertificateFacts
+  /** The name of the pre-shared key that the visitor has proved to hold. */
+  readonly psk?: string
   /** User and group of the process at the other end of a Unix socket (unix(7), SO_PEERCRED). */
   readonly uid?: number
   readonly gid?: number
 }
 
 /**
- * A short name for log lines, in the words of a `who` rule: `cert:cn=alice`, `uid:1000`, `address:10.0.0.7`, or
+ * A short name for log lines, in the words of a `who` rule: `cert:cn=alice`, `psk:bob`, `uid:1000`, `address:10.0.0.7`, or
  * `unknown`. Control characters are escaped. For eyes only: a name decides nothing, two identities can share it.
  */
 export function nameOf(identity: Identity): string {
-  const { certificate, uid, address } = identity
+  const { certificate, psk, uid, address } = identity
   if (certificate !== undefined) return printable(certificateName(certificate))
+  if (psk !== undefined) return printable(`psk:${psk}`)
   if (uid !== undefined) return `uid:${uid}`
   return address === undefined ? 'unknown' : printable(`address:${address}`)
 }

@@ -4,6 +4,7 @@ import { printable } from '../protocol/strings.ts'
 import { parseCertificateTest } from './cert-who.ts'
 import { compileCidrs } from './cidr.ts'
 import type { Identity } from './identity.ts'
+import { parsePattern } from './pattern.ts'
 
 /** One condition of a rule, compiled: a text of the configuration, and whether it holds for an identity. */
 export interface Who {
@@ -16,7 +17,7 @@ export interface Who {
 const MAX_ID = 2 ** 32 - 2
 
 /**
- * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `uid:N`, `gid:N`. Forms of later versions are a problem
+ * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `psk:NAME`, `uid:N`, `gid:N`. Forms of later versions are a problem
  * of their own, for a rule that is not understood must not be one that is not there.
  */
 export function parseWho(text: string): Parsed<Who> {
@@ -47,9 +48,9 @@ function parseTest(text: string): Parsed<Who['holds']> {
     case 'ssh':
       return unparsed('ssh: identities need the ssh door, which this version does not have')
     case 'psk':
-      return unparsed('psk: identities need pre-shared keys, which this version does not have')
+      return pskTest(value)
     default:
-      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, uid:, gid:`)
+      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, psk:, uid:, gid:`)
   }
 }
 
@@ -64,6 +65,13 @@ function certificateTest(value: string): Parsed<Who['holds']> {
   const test = parseCertificateTest(value)
   if (!test.ok) return test
   return parsed(({ certificate }) => certificate !== undefined && test.value(certificate))
+}
+
+function pskTest(value: string): Parsed<Who['holds']> {
+  if (value === '') return unparsed('psk: needs the name of a key, like psk:bob')
+  const pattern = parsePattern(value, { separator: '.', ignoreCase: false })
+  if (!pattern.ok) return pattern
+  return parsed(({ psk }) => psk !== undefined && pattern.value(psk))
 }
 
 function idTest(field: 'uid' | 'gid', value: string): Parsed<Who['holds']> {

@@ -163,12 +163,13 @@ describe('cert:', () => {
 
 describe('a who that can not be used', () => {
   test.each([
-    ['', '"" is not one of anyone, address:, cert:, uid:, gid:'],
+    ['', '"" is not one of anyone, address:, cert:, psk:, uid:, gid:'],
     ['Anyone', '"Anyone" is not one of'],
     ['anyone:', '"anyone" is not one of'],
     ['alice', '"alice" is not one of'],
     ['ssh:user=bob', 'ssh: identities need the ssh door, which this version does not have'],
-    ['psk:bob', 'psk: identities need pre-shared keys, which this version does not have'],
+    ['psk:', 'psk: needs the name of a key'],
+    ['psk:al*', '* stands for one whole label'],
     ['address:', '"" is not an IP address'],
     ['address:10.0.0.1/8', 'did you mean 10.0.0.0/8?'],
     ['address:2001:db8::1/32', 'did you mean 2001:db8::/32?'],
