@@ -33,7 +33,10 @@ function checkDoor(door: TlsDoorConfig, path: Path, warnings: Set<string>): read
   const keys = { cert, key, 'client-ca': clientCa, crl, psk }
   const pair = attempt(() => loadServerMaterial({ cert, key }), path, keys, warnings)
   const authority = attempt(() => loadClientMaterial({ ca: clientCa }), path, keys, warnings)
-  const rest = pair.length > 0 ? [] : attempt(() => loadServerMaterial({ cert, key, crl }), path, keys, warnings)
+  // With authorities that can be read, the lists are held against them.
+  const ca = authority.length > 0 ? undefined : clientCa
+  const rest =
+    pair.length > 0 ? [] : attempt(() => loadServerMaterial({ cert, key, clientCa: ca, crl }), path, keys, warnings)
   const shared = psk === undefined ? [] : attempt(() => loadPsks(psk), path, keys, warnings)
   return [...pair, ...authority, ...rest, ...shared]
 }

@@ -5,6 +5,8 @@ export type TlsErrorReason =
   | 'expired'
   | 'not yet valid'
   | 'revoked'
+  | 'CRL expired'
+  | 'no CRL'
   | 'wrong purpose'
   | 'certificate refused'
   | 'wrong key'

@@ -130,6 +130,10 @@ function verdictOf(code: string): [TlsErrorReason, string] {
       return ['not yet valid', code]
     case 'CERT_REVOKED':
       return ['revoked', code]
+    case 'CRL_HAS_EXPIRED':
+      return ['CRL expired', code]
+    case 'UNABLE_TO_GET_CRL':
+      return ['no CRL', code]
     case 'INVALID_PURPOSE':
       return ['wrong purpose', code]
     case 'UNABLE_TO_GET_ISSUER_CERT':

@@ -10,6 +10,8 @@ export type MaterialErrorCode =
   | 'KEY_MISMATCH'
   | 'EXPIRED'
   | 'NOT_YET_VALID'
+  /** No revocation list of an authority that needs one. */
+  | 'NO_CRL'
   /** A certificate that is to vouch for others is not a CA certificate. */
   | 'NOT_A_CA'
   /** A line of a file of pre-shared keys, or all of it. */

@@ -2,6 +2,8 @@
 // OpenSSL would say it too, but for the first client that comes, and without the file's name.
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
 import { createSecureContext } from 'node:tls'
+import { type CrlFacts, readCrl, splitCrls } from './crl.ts'
+import { checkCrls } from './crl-check.ts'
 import { MaterialError } from './errors.ts'
 import { loadPsks, type PskTable } from './psk.ts'
 import { readText, warnAboutMode } from './read-text.ts'
@@ -58,12 +60,16 @@ export function loadServerMaterial(files: ServerMaterialFiles, options: Material
   const pair = loadPair(files.cert, files.key, SERVER_AUTH, nowMs, warnings)
   const ca = files.clientCa === undefined ? undefined : loadAuthorities(files.clientCa, nowMs, warnings)
   const crl = files.crl === undefined ? undefined : loadCrls(files.crl)
+  if (ca !== undefined && crl !== undefined && files.clientCa !== undefined && files.crl !== undefined) {
+    const { crls } = crl
+    checkCrls({ file: files.crl, crls, caFile: files.clientCa, authorities: ca.authorities, nowMs }, warnings)
+  }
   const psk = files.psk === undefined ? undefined : loadPsks(files.psk)
   warnings.push(...(psk?.warnings ?? []))
   return {
     ...pair,
-    ...(ca === undefined ? {} : { ca }),
-    ...(crl === undefined ? {} : { crl }),
+    ...(ca === undefined ? {} : { ca: ca.text }),
+    ...(crl === undefined ? {} : { crl: crl.texts }),
     ...(psk === undefined ? {} : { psk: psk.keys }),
     warnings,
   }
@@ -78,7 +84,7 @@ export function loadClientMaterial(files: ClientMaterialFiles, options: Material
   if (key !== undefined && cert === undefined) throw new MaterialError('INCOMPLETE', key, 'the key has no certificate')
   const pair = cert === undefined || key === undefined ? {} : loadPair(cert, key, CLIENT_AUTH, nowMs, warnings)
   const ca = files.ca === undefined ? undefined : loadAuthorities(files.ca, nowMs, warnings)
-  return { ...pair, ...(ca === undefined ? {} : { ca }), warnings }
+  return { ...pair, ...(ca === undefined ? {} : { ca: ca.text }), warnings }
 }
 
 /** Loads the certificates of a PEM file, one or more, whatever their dates. Throws MaterialError. */
@@ -111,7 +117,12 @@ function loadPair(
   return { cert, key }
 }
 
-function loadAuthorities(file: string, nowMs: number, warnings: string[]): string {
+/** `authorities`: those that have not expired. */
+function loadAuthorities(
+  file: string,
+  nowMs: number,
+  warnings: string[],
+): { readonly text: string; readonly authorities: readonly X509Certificate[] } {
   const text = readText(file)
   const all = parseCertificates(file, text)
   if (all.length === 0) throw notPem(file, 'holds no certificate in PEM form')
@@ -123,18 +134,18 @@ function loadAuthorities(file: string, nowMs: number, warnings: string[]): strin
   for (const certificate of living.length > 0 ? living : all) checkValidity(file, certificate, nowMs, warnings)
   if (living.length < all.length)
     warnings.push(`${file}: ${all.length - living.length} of ${all.length} certificates expired`)
-  return text
+  return { text, authorities: living }
 }
 
-function loadCrls(file: string): string[] {
-  const crls = readText(file).match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----\n?/g) ?? []
-  if (crls.length === 0) throw notPem(file, 'holds no CRL in PEM form')
+function loadCrls(file: string): { readonly texts: string[]; readonly crls: readonly CrlFacts[] } {
+  const texts = splitCrls(readText(file))
+  if (texts.length === 0) throw notPem(file, 'holds no CRL in PEM form')
   try {
-    createSecureContext({ crl: crls })
+    createSecureContext({ crl: texts })
+    return { texts, crls: texts.map(readCrl) }
   } catch (cause) {
     throw notPem(file, 'the CRL can not be read', cause)
   }
-  return [...crls]
 }
 
 function checkValidity(file: string, certificate: X509Certificate, nowMs: number, warnings: string[]): void {
