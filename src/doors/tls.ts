@@ -110,7 +110,11 @@ function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'
   if (ca === undefined) throw new TlsError('certificate refused', 'there is no client-ca')
   // A certificate that is there and bad is never the same as none.
   if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
-  return certificateFacts(certificate)
+  try {
+    return certificateFacts(certificate)
+  } catch (cause) {
+    throw new TlsError('certificate refused', 'its names can not be read', { cause })
+  }
 }
 
 /** The TLSSocket keeps the socket that it wraps in `_parent`. Should Node drop that, nobody gets in: no waiter, no yes. */

@@ -59,7 +59,9 @@ export function issuerName(certificate: X509Certificate): string {
 // Not certificate.subject: that is lines of text. The legacy object has one string for each value.
 function nameAttributes(name: unknown): ReadonlyMap<string, readonly string[]> {
   const attributes = new Map<string, readonly string[]>()
-  if (typeof name !== 'object' || name === null) return attributes
+  // Node has no object at all if a single value is not text (a SEQUENCE, say): the names beside it must not get lost, or a
+  // rule that denies one of them would not hold.
+  if (typeof name !== 'object' || name === null) throw new TypeError('the certificate has a name in an unknown form')
   for (const [attribute, value] of Object.entries(name)) {
     const values: readonly unknown[] = Array.isArray(value) ? value : [value]
     attributes.set(
