@@ -13,10 +13,12 @@ import {
   type Issued,
   type KnownAuthority,
   listIssued,
+  otherCrls,
   parseSerial,
   readAuthorities,
   recordIssued,
   signingKey,
+  withCrlLock,
   writeCrls,
 } from '../pki/store.ts'
 import { parseDays, print, printable } from './certs-words.ts'
@@ -152,7 +154,12 @@ function crlMaking(name: string): Command {
 }
 
 /** Signs the list of every authority whose key is here, with what `added` has for it; lines to print. */
-async function renewCrls(
+function renewCrls(...args: Parameters<typeof signCrls>): Promise<readonly string[]> {
+  readAuthorities(args[0].dir) // without an authority there is nothing to lock
+  return withCrlLock(args[0].dir, () => signCrls(...args))
+}
+
+async function signCrls(
   flags: Flags,
   added: (authority: KnownAuthority, isRoot: boolean) => readonly Revocation[],
 ): Promise<readonly string[]> {
@@ -170,7 +177,7 @@ async function renewCrls(
     const days = isRoot ? daysLeft(authority.certificate) : flags.days
     return nextCrl(signingKey(authority, flags.dir), authority.crlPem, wanted, { days })
   })
-  writeCrls(flags.dir, lists)
+  writeCrls(flags.dir, [...lists, ...otherCrls(flags.dir, authorities)])
   return readAuthorities(flags.dir).flatMap(({ crl }) => (crl === undefined ? [] : [listLine(flags.dir, crl)]))
 }
 

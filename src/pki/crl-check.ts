@@ -1,9 +1,10 @@
 // Whether the revocation lists of a door cover its authorities, now and for the next days. OpenSSL refuses every client of
 // an authority that is not covered, and says so to nobody but the log: better to know before the door opens.
 import type { X509Certificate } from 'node:crypto'
-import { certificateFacts } from './certificate-facts.ts'
-import { type CrlFacts, isCrlOf, subjectName } from './crl.ts'
+import { type CrlFacts, isCrlOf } from './crl.ts'
+import { readNameForLog } from './der-reader.ts'
 import { MaterialError } from './errors.ts'
+import { subjectName } from './subject.ts'
 
 /** What is checked; `file` and `caFile` are for messages. */
 export interface CrlCheck {
@@ -64,7 +65,7 @@ function gapOf(authority: X509Certificate, { crls, nowMs }: CrlCheck): Gap | und
 }
 
 function sentenceOf(authority: X509Certificate, gap: Gap): string {
-  const who = certificateFacts(authority).subject
+  const who = readNameForLog(subjectName(authority))
   switch (gap.kind) {
     case 'missing':
       return `there is no CRL of ${who}`

@@ -2,6 +2,7 @@
 // this is for those who have to know before: `check`, the log at start, `certs list`.
 import { type KeyObject, verify, type X509Certificate } from 'node:crypto'
 import { type DerItem, readItems, readNameForLog, readSequence, readSerial, readTime, Tag } from './der-reader.ts'
+import { subjectName } from './subject.ts'
 
 /** A revocation list, read. */
 export interface CrlFacts {
@@ -75,17 +76,6 @@ export function readCrl(pem: string): CrlFacts {
 /** Whether the list is this authority's: its name, and its key. A signature of an unknown kind counts as its own. */
 export function isCrlOf(crl: CrlFacts, authority: X509Certificate): boolean {
   return subjectName(authority).equals(crl.issuerName) && crl.isSignedBy(authority.publicKey) !== false
-}
-
-/** DER of a certificate's subject. */
-export function subjectName(certificate: X509Certificate): Buffer {
-  const [tbs] = readSequence(certificate.raw)
-  const fields = tbs === undefined ? [] : readItems(tbs.content)
-  if (fields[0]?.tag === 0xa0) fields.shift() // version
-  // serialNumber, signature, issuer, validity, subject
-  const subject = fields[4]
-  if (subject === undefined) throw new RangeError('not a certificate')
-  return subject.raw
 }
 
 function revokedEntry(item: DerItem): [string, RevokedEntry] {

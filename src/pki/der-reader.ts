@@ -1,6 +1,8 @@
 // Reads DER (X.690) without node-forge: `serve` looks into its own revocation lists, and must not load an ASN.1 library
 // for that. Only the shapes of X.509: tags of one byte, definite lengths.
 
+import { printable } from '../protocol/strings.ts'
+
 /** One element: its tag byte, what is in it, and all of it. */
 export interface DerItem {
   readonly tag: number
@@ -92,7 +94,7 @@ export function readNameForLog(name: Buffer): string {
       return `${ATTRIBUTES.get(hex) ?? hex}=${textOf(value)}`
     }),
   )
-  return parts.reverse().join(',')
+  return printable(parts.reverse().join(','))
 }
 
 function textOf({ tag, content }: DerItem): string {

@@ -1,7 +1,7 @@
 // What an authority has issued and revoked, in its folder: `issued/SERIAL.pem` is a copy of each certificate, `ca-crl.pem`
 // says which of them are not good any more. There is no index that could disagree with them.
 import { X509Certificate } from 'node:crypto'
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { type CertificateFacts, certificateFacts } from './certificate-facts.ts'
 import { type CrlFacts, isCrlOf, readCrl, splitCrls } from './crl.ts'
@@ -51,11 +51,13 @@ export function readAuthorities(dir: string): readonly KnownAuthority[] {
     throw new PkiError('NO_AUTHORITY', `${authorityFiles(dir).cert}: ${hint}`)
   }
   const lists = readLists(dir)
+  const [root] = certificateBlocks(readIfThere(rootFiles(dir).cert) ?? '')
   return blocks.map((certificatePem, at) => {
     const certificate = new X509Certificate(certificatePem)
     const own = lists.findLast(({ crl }) => isCrlOf(crl, certificate))
-    const key = at === 0 ? authorityFiles(dir).key : rootFiles(dir).key
-    return { certificate, certificatePem, privateKeyPem: readIfThere(key), crlPem: own?.pem, crl: own?.crl }
+    const key = at === 0 ? authorityFiles(dir).key : certificatePem === root ? rootFiles(dir).key : undefined
+    const privateKeyPem = key === undefined ? undefined : readIfThere(key)
+    return { certificate, certificatePem, privateKeyPem, crlPem: own?.pem, crl: own?.crl }
   })
 }
 
@@ -71,6 +73,28 @@ export function signingKey(authority: KnownAuthority, dir: string): KeyedCertifi
 export function writeCrls(dir: string, lists: readonly (string | undefined)[]): string {
   replaceFile(crlFile(dir), lists.filter(list => list !== undefined).join(''), 0o644)
   return crlFile(dir)
+}
+
+/** Lists that are of none of these authorities: somebody put them there for the gateway, and they stay. */
+export function otherCrls(dir: string, authorities: readonly KnownAuthority[]): readonly string[] {
+  const isKnown = (crl: CrlFacts) => authorities.some(({ certificate }) => isCrlOf(crl, certificate))
+  return readLists(dir).flatMap(({ pem, crl }) => (isKnown(crl) ? [] : [pem]))
+}
+
+/** Runs while nobody else changes the lists: of two revocations at once one would be lost. Throws PkiError if somebody is. */
+export async function withCrlLock<T>(dir: string, work: () => Promise<T>): Promise<T> {
+  const lock = `${crlFile(dir)}.lock`
+  try {
+    writeFileSync(lock, `${process.pid}\n`, { flag: 'wx', mode: 0o600 })
+  } catch (cause) {
+    if (!(cause instanceof Error && 'code' in cause && cause.code === 'EEXIST')) throw cause
+    throw new PkiError('EXISTS', `${lock}: another command changes the list; remove the file if none does`, { cause })
+  }
+  try {
+    return await work()
+  } finally {
+    rmSync(lock, { force: true })
+  }
 }
 
 /** Keeps a copy of what was issued, so that it can be listed and revoked when its folder has gone. */

@@ -199,6 +199,20 @@ requires(
     expect(text).toContain('No Revoked Certificates')
   })
 
+  test('two commands at once lose nothing, and a list of others stays', async ({ dir }) => {
+    const shop = await authority(dir)
+    const partner = workshop(join(dir, 'partner'))
+    await partner.make('init')
+    const theirs = readFileSync(partner.path('ca-crl.pem'), 'utf8')
+    await writeFile(shop.path('ca-crl.pem'), readFileSync(shop.path('ca-crl.pem'), 'utf8') + theirs)
+    const both = await Promise.all(['alice', 'bob'].map(name => shop.fails('revoke', name)))
+    const refused = both.filter(({ code }) => code !== 0)
+    for (const { code, stderr } of refused) expect([code, stderr]).toEqual([1, expect.stringContaining('crl.pem.lock')])
+    const revoked = (await shop.list()).filter(({ state }) => state === 'revoked')
+    expect(revoked).toHaveLength(2 - refused.length)
+    expect(readFileSync(shop.path('ca-crl.pem'), 'utf8')).toContain(theirs)
+  })
+
   test('the root key can be elsewhere while the authority below it works', async ({ dir, gateway }) => {
     const shop = await authority(dir, '--intermediate')
     await rename(shop.path('root-key.pem'), join(dir, 'root-key.pem'))
