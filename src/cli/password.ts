@@ -14,20 +14,24 @@ export async function newPassword(file: string | undefined): Promise<string> {
 
 async function askTwice(): Promise<string> {
   if (!process.stdin.isTTY) throw new UsageError('there is no terminal to ask for a password: use --password-file')
-  const password = await ask('Password: ')
-  if ((await ask('Again: ')) !== password) throw new UsageError('the two passwords differ')
-  return password
-}
-
-async function ask(prompt: string): Promise<string> {
-  process.stderr.write(prompt)
-  // Readline echoes to its output: this one shows nothing.
+  // Readline echoes to its output, and this one shows nothing; the terminal's own echo is off as long as it is open.
   const output = new Writable({ write: (_chunk, _encoding, done) => done() })
   const lines = createInterface({ input: process.stdin, output, terminal: true })
+  // Ctrl-C and Ctrl-D close it, and leave the question open.
+  const closed = new Promise<never>((_resolve, reject) => {
+    lines.once('close', () => reject(new UsageError('no password was given')))
+  })
+  const ask = async (prompt: string): Promise<string> => {
+    process.stderr.write(prompt)
+    const answer = await Promise.race([lines.question(''), closed])
+    process.stderr.write('\n')
+    return answer
+  }
   try {
-    return await lines.question('')
+    const password = await ask('Password: ')
+    if ((await ask('Again: ')) !== password) throw new UsageError('the two passwords differ')
+    return password
   } finally {
     lines.close()
-    process.stderr.write('\n')
   }
 }
