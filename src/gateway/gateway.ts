@@ -12,6 +12,7 @@ import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { Limits } from './limits.ts'
+import { watchMaterial } from './material-watch.ts'
 import { type Session, startSession } from './session.ts'
 
 /** A running gateway. */
@@ -54,10 +55,12 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     failed: error => log.error({ err: error }, 'door failed'),
   }
   const doors = await openDoors(config.doors, config, reception, log)
+  const unwatch = watchMaterial(config, log)
   log.info({ doors: doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const stop = async (): Promise<void> => {
     draining = true
+    unwatch()
     await Promise.all(doors.map(door => door.close()))
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')
