@@ -100,7 +100,7 @@ async function upgrade({ server, waiting, desk }: TlsEnd, stream: DuplexStream, 
 /** Facts of the certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
 function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'] {
   const { ca, psk } = options.material
-  if (ca === undefined && (psk === undefined || options.clientCert === 'optional')) return undefined
+  if (ca === undefined && options.clientCert === 'optional') return undefined
   const certificate = socket.getPeerX509Certificate()
   if (certificate === undefined) {
     if (options.clientCert === 'optional') return undefined

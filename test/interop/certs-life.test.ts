@@ -199,6 +199,24 @@ requires(
     expect(text).toContain('No Revoked Certificates')
   })
 
+  test('both ends send their chain: who trusts the root alone believes the other', async ({ dir, gateway }) => {
+    const shop = await authority(dir, '--intermediate')
+    const root = readFileSync(shop.path('root-cert.pem'), 'utf8')
+    const disk = join(dir, 'disk.img')
+    await writeFile(disk, Buffer.alloc(1024 * 1024))
+    const files = { cert: 'server-cert.pem', key: 'server-key.pem', 'client-ca': 'root-cert.pem', crl: 'ca-crl.pem' }
+    const door = Object.fromEntries(Object.entries(files).map(([key, file]) => [key, shop.path(file)]))
+    const allow = [{ who: 'cert:cn=alice', rights: 'read' }]
+    const exports = [{ name: 'disk', upstream: { file: disk }, allow }]
+    const running = await gateway(config([{ tls: '127.0.0.1:0', ...door }], exports))
+    await writeFile(shop.path('alice', 'ca-cert.pem'), root)
+    expect(await nbdinfo(running.port('tls'), shop.path('alice'))).toMatchObject({ code: 0 })
+    // The list of the intermediate is of no authority in client-ca, but needed for the chains that clients send.
+    expect(running.log().filter(({ msg }) => msg === 'key material')).toHaveLength(1)
+    const chain = ['-CAfile', shop.path('root-cert.pem'), '-untrusted', shop.path('server-cert.pem')]
+    await runOk(['openssl', 'verify', '-x509_strict', ...chain, shop.path('server-cert.pem')])
+  })
+
   test('two commands at once lose nothing, and a list of others stays', async ({ dir }) => {
     const shop = await authority(dir)
     const partner = workshop(join(dir, 'partner'))

@@ -1,7 +1,7 @@
 // Pre-shared keys and certificates at one door, with clients that try to be taken for somebody whose name they know.
 import { once } from 'node:events'
 import { connect as connectTcp, createServer, type Socket } from 'node:net'
-import { type ConnectionOptions, connect } from 'node:tls'
+import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Secured } from '../../../src/doors/door.ts'
 import { offerTls, type TlsOptions } from '../../../src/doors/tls.ts'
@@ -22,7 +22,11 @@ const MATERIAL: ServerMaterial = {
 }
 
 /** One handshake over the loopback: what the door says of the visitor. Rejects with the door's TlsError. */
-async function visit(client: ConnectionOptions, options: Partial<TlsOptions> = {}): Promise<Secured> {
+async function visit(
+  client: ConnectionOptions,
+  options: Partial<TlsOptions> = {},
+  meet: (visitor: TLSSocket) => void = () => {},
+): Promise<Secured> {
   const offer = offerTls({ mode: 'forced', material: MATERIAL, clientCert: 'required', handshakeMs: 5000, ...options })
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -32,6 +36,7 @@ async function visit(client: ConnectionOptions, options: Partial<TlsOptions> = {
   const tcp = connectTcp(address.port, '127.0.0.1').on('error', () => {})
   const visitor = connect({ socket: tcp, servername: 'localhost', ca: AUTHORITY.certificatePem, ...client })
   visitor.on('error', () => {})
+  meet(visitor)
   onTestFinished(() => {
     visitor.destroy()
     server.close()
@@ -83,6 +88,32 @@ describe('a door with keys', () => {
     expect([bob.psk, bob.certificate?.commonNames]).toEqual([undefined, ['bob']])
     await expect(visit({})).rejects.toMatchObject({ reason: 'no certificate' })
     await expect(visit({ maxVersion: 'TLSv1.2' })).rejects.toMatchObject({ reason: 'no certificate' })
+  })
+
+  it('resumes no session, which looks like a key in TLS 1.3', async () => {
+    for (const version of ['TLSv1.3', 'TLSv1.2'] as const) {
+      const sessions: Buffer[] = []
+      const limits: ConnectionOptions = { minVersion: version, maxVersion: version }
+      let secure: Promise<unknown> = Promise.resolve()
+      const meet = (visitor: TLSSocket) => {
+        visitor.on('session', session => sessions.push(session))
+        secure = once(visitor, 'data')
+      }
+      const optional = { clientCert: 'optional' } as const
+      const end = await visit(limits, optional, meet)
+      // Behind the tickets, if there are any: then they have come.
+      end.stream.write(Buffer.from('x'))
+      await secure
+      const [session] = sessions
+      let reused: boolean | undefined
+      const again = await visit({ ...limits, ...(session === undefined ? {} : { session }) }, optional, visitor => {
+        secure = once(visitor, 'secureConnect').then(() => {
+          reused = visitor.isSessionReused()
+        })
+      })
+      await secure
+      expect([again.psk, again.certificate, reused]).toEqual([undefined, undefined, false])
+    }
   })
 
   it('without an authority takes keys alone', async () => {
