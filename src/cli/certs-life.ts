@@ -80,7 +80,7 @@ export function revokeCommand(): Command {
         ...targets.map(({ facts }) => `revoked: ${facts.serial} ${printable(facts.subject)}`),
         ...(serial === undefined ? [] : [`revoked: ${serial}`]),
         ...crl,
-        'A gateway that runs reads the list when it starts: restart it, or the certificate stays good there.',
+        'A gateway that has this file as its `crl` takes it at once, and ends the sessions of what is revoked.',
       )
     })
 }

@@ -8,6 +8,7 @@ import { type CertificateFacts, certificateFacts, issuerName } from '../pki/cert
 import {
   authorityFiles,
   clientFiles,
+  hostKeyFiles,
   type KeyedCertificate,
   type LeafFiles,
   loadAuthority,
@@ -16,6 +17,7 @@ import {
   serverFiles,
   writeAuthority,
   writeClient,
+  writeHostKey,
   writeKeyed,
   writeServer,
 } from '../pki/files.ts'
@@ -60,25 +62,37 @@ export function certsCommand(): Command {
 
 function initCommand(): Command {
   return makingCommand('init', '10 years')
-    .description('make the authority: ca-cert.pem and ca-key.pem, and ca-crl.pem that revokes nothing yet')
+    .description(
+      'make the authority (ca-cert.pem, ca-key.pem), its empty ca-crl.pem, and an SSH host key if there is none',
+    )
     .option('--intermediate', 'an authority below a root: root-cert.pem and root-key.pem, made if they are not there')
     .action(async (flags: InitFlags) => {
+      const hostKey = await makeHostKey(flags.dir)
+      // A folder of an earlier version: all that it lacked is there now.
+      if (hostKey !== undefined && flags.force !== true && existsSync(authorityFiles(flags.dir).cert)) {
+        print(hostKey, 'the authority is there already, and stays as it is')
+        return
+      }
       refuseToOverwrite(authorityFiles(flags.dir), flags)
-      const { mintAuthority } = await import('../pki/mint.ts')
-      const { emptyCrl } = await import('../pki/revocation.ts')
-      const root = flags.intermediate === true ? await rootOf(flags) : undefined
-      const name = root === undefined ? undefined : 'nbdgate issuing authority'
-      const authority = mintAuthority({ ...mintOptions(flags), name, parent: root })
-      const files = writeAuthority(flags.dir, authority, flags)
-      const rootDays = root === undefined ? 0 : daysLeft(new X509Certificate(root.certificatePem))
-      const rootCrl = root === undefined ? undefined : emptyCrl(root, { days: rootDays })
-      const crl = writeCrls(flags.dir, [emptyCrl(authority), rootCrl])
-      const keys = rootFiles(flags.dir)
-      const rootLines =
-        root === undefined ? [] : [`${keys.key}: take it away; only a new authority or its list needs it`]
-      const next = 'Next: nbdgate certs server NAME, nbdgate certs client NAME'
-      print(...madeLines(files.cert, files.key), `${crl}: revokes nothing yet`, ...rootLines, '', next)
+      const lines = [...(await makeAuthority(flags)), ...(hostKey === undefined ? [] : [hostKey])]
+      print(...lines, '', 'Next: nbdgate certs server NAME, nbdgate certs client NAME')
     })
+}
+
+/** The authority, below a root if there is to be one, and its list; lines to print. */
+async function makeAuthority(flags: InitFlags): Promise<readonly string[]> {
+  const { mintAuthority } = await import('../pki/mint.ts')
+  const { emptyCrl } = await import('../pki/revocation.ts')
+  const root = flags.intermediate === true ? await rootOf(flags) : undefined
+  const name = root === undefined ? undefined : 'nbdgate issuing authority'
+  const authority = mintAuthority({ ...mintOptions(flags), name, parent: root })
+  const files = writeAuthority(flags.dir, authority, flags)
+  const rootDays = root === undefined ? 0 : daysLeft(new X509Certificate(root.certificatePem))
+  const rootCrl = root === undefined ? undefined : emptyCrl(root, { days: rootDays })
+  const crl = writeCrls(flags.dir, [emptyCrl(authority), rootCrl])
+  const { key } = rootFiles(flags.dir)
+  const rootLines = root === undefined ? [] : [`${key}: take it away; only a new authority or its list needs it`]
+  return [...madeLines(files.cert, files.key), `${crl}: revokes nothing yet`, ...rootLines]
 }
 
 /** The root that is there, or a new one. */
@@ -89,6 +103,15 @@ async function rootOf(flags: MakeFlags): Promise<KeyedCertificate> {
   const root = mintAuthority({ ...mintOptions(flags), name: 'nbdgate root authority', pathLength: 1 })
   writeKeyed(flags.dir, files, root)
   return root
+}
+
+/** Makes an SSH host key where there is none, and says so. --force leaves it alone: clients know it by heart. */
+async function makeHostKey(dir: string): Promise<string | undefined> {
+  const { key } = hostKeyFiles(dir)
+  if (existsSync(key)) return undefined
+  const { mintHostKey } = await import('../pki/ssh-host-key.ts')
+  writeHostKey(dir, mintHostKey('nbdgate'))
+  return `${key}: host key of the SSH door, keep it secret`
 }
 
 function serverCommand(): Command {

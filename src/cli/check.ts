@@ -7,7 +7,7 @@ export function checkCommand(): Command {
     .description('load a configuration and all it names; print every problem')
     .argument('<file>', 'configuration (YAML)')
     .action((file: string) => {
-      const { config, warnings } = loadAll(file)
+      const { config, warnings } = loadAll(file, { strict: true })
       for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`)
       process.stdout.write(`${file}: fine: ${config.doors.length} doors, ${config.exports.length} exports\n`)
     })

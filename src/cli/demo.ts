@@ -10,8 +10,8 @@ import type { Door } from '../doors/door.ts'
 import { startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
 import { startSampleServer } from './demo-server.ts'
+import { Ending } from './ending.ts'
 import { loadAll } from './load.ts'
-import { untilSignalled } from './serve.ts'
 
 const DISK_BYTES = 64 * 1024 * 1024
 
@@ -38,12 +38,15 @@ async function demo(dir: string): Promise<void> {
   try {
     const upstream = server === undefined ? `{ file: ${JSON.stringify(disk)} }` : server.uri
     const file = join(dir, 'nbdgate.yaml')
+    await makeSshKeys(dir)
     writeFileSync(file, configuration(upstream))
     const { config } = loadAll(file)
     const log = openLog({ level: 'info' })
     const gateway = await startGateway(config, log)
     process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))
-    await untilSignalled(gateway, log)
+    // Nothing to reload; but the default action of SIGHUP would end every session.
+    process.on('SIGHUP', () => {})
+    await new Ending(gateway, log).done
   } finally {
     await server?.stop()
   }
@@ -63,6 +66,16 @@ async function makeCertificates(dir: string): Promise<void> {
   }
 }
 
+/** A host key, and a key for carol that one line binds to her name. */
+async function makeSshKeys(dir: string): Promise<void> {
+  const { mintHostKey } = await import('../pki/ssh-host-key.ts')
+  const { writeHostKey } = await import('../pki/files.ts')
+  writeHostKey(join(dir, 'certs'), mintHostKey('nbdgate demo'))
+  const carol = mintHostKey('carol')
+  writeFileSync(join(dir, 'id_carol'), carol.privateText, { mode: 0o600 })
+  writeFileSync(join(dir, 'authorized_keys'), `restrict,principals="carol" ${carol.publicText}`)
+}
+
 function configuration(upstream: string): string {
   return `version: 1
 doors:
@@ -70,6 +83,9 @@ doors:
     cert: certs/server-cert.pem
     key: certs/server-key.pem
     client-ca: certs/ca-cert.pem
+  - ssh: 127.0.0.1:0
+    host-keys: certs/ssh_host_ed25519_key
+    authorized-keys: authorized_keys
   - tcp: 127.0.0.1:0
     from: [127.0.0.0/8]
   - unix: nbd.sock
@@ -81,6 +97,7 @@ exports:
     allow:
       - { who: cert:cn=alice, rights: write }
       - { who: cert:cn=bob, rights: read }
+      - { who: ssh:user=carol, rights: write }
       - { who: "address:127.0.0.0/8", rights: read }
       - { who: "uid:${process.getuid?.() ?? 0}", rights: read }
 `
@@ -92,12 +109,14 @@ function whatToTry(dir: string, doors: readonly Door[], real: boolean): string {
     `nbds://localhost:${at('tls').split(':').pop()}/disk?tls-certificates=${join(dir, 'certs', who)}`
   return `
 nbdgate demo: a disk of 64 MiB behind ${real ? 'nbd-server' : 'the embedded file upstream (nbd-server is not installed)'}
-  TLS   ${at('tls')}    TCP   ${at('tcp')}    Unix  ${at('unix')}
+  TLS   ${at('tls')}    SSH   ${at('ssh')}    TCP   ${at('tcp')}    Unix  ${at('unix')}
 
-alice may write, bob may read, both by certificate; loopback and your own user may read without one. Try:
+alice may write, bob may read, both by certificate; carol may write by SSH key; loopback and your own user may read without one. Try:
   nbdinfo '${tls('alice')}'
   nbdcopy --progress '${tls('bob')}' /dev/null
   nbdcopy /bin/ls '${tls('bob')}'          # refused: bob's export is read-only
+  ssh -N -i ${join(dir, 'id_carol')} -p ${at('ssh').split(':').pop()} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -L 10909:/exports/disk carol@127.0.0.1 &
+  nbdinfo nbd://127.0.0.1:10909            # through carol's tunnel
   nbdinfo nbd://${at('tcp')}/disk
   nbdinfo 'nbd+unix:///disk?socket=${at('unix')}'
 

@@ -1,9 +1,15 @@
 import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
+import { isNative } from '../doors/ssh2.ts'
+import { AuditError } from '../observe/errors.ts'
+import { adminCommands } from './admin.ts'
+import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
+import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
 import { UsageError } from './errors.ts'
+import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
 import { VERSION } from './version.ts'
@@ -12,22 +18,27 @@ import { VERSION } from './version.ts'
 const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
 
 /** The command line, without what runs it: tests read the options off it. */
-export function program(): Command {
-  return new Command('nbdgate')
+export function program(version = VERSION): Command {
+  const root = new Command('nbdgate')
     .description('a secure gateway in front of an unmodified NBD server')
-    .version(VERSION)
+    .version(version)
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride()
     .addCommand(serveCommand())
     .addCommand(checkCommand())
+    .addCommand(connectCommand())
+    .addCommand(explainCommand())
     .addCommand(probeCommand())
+    .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
+  for (const command of adminCommands()) root.addCommand(command)
+  return root
 }
 
 /** Runs the command line; returns the exit code: 0 fine, 1 failed, 2 usage or configuration. Never throws. */
 export async function run(argv: readonly string[]): Promise<number> {
-  const root = program()
+  const root = program(argv.some(word => word === '--version' || word === '-V') ? versionText() : VERSION)
   // Subcommands exit the process on their own errors unless each is told not to.
   for (const command of withChildren(root)) command.exitOverride()
   try {
@@ -43,8 +54,14 @@ export async function run(argv: readonly string[]): Promise<number> {
     const message = error instanceof Error ? error.message : String(error)
     process.stderr.write(`nbdgate: ${message}\n`)
     if (error instanceof UsageError) return Exit.USAGE
+    if (error instanceof AuditError && error.code === 'SEAL') return Exit.USAGE
     return error instanceof Error && error.name === 'MaterialError' ? Exit.USAGE : Exit.FAILED
   }
+}
+
+/** Asked for only where it is shown: it loads a part of ssh2. */
+function versionText(): string {
+  return isNative() ? VERSION : `${VERSION} (ssh without its native cipher: slow)`
 }
 
 function withChildren(command: Command): Command[] {

@@ -1,10 +1,11 @@
 import { Command } from 'commander'
+import type { Managed, ReloadResult, SessionFacts } from '../admin/managed.ts'
+import type { Admin } from '../admin/server.ts'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
-import { type Log, openLog } from '../observe/log.ts'
-import { loadAll } from './load.ts'
-
-/** How long sessions have to end by themselves after SIGTERM. */
-const DRAIN_MS = 30_000
+import { openLog } from '../observe/log.ts'
+import { Ending } from './ending.ts'
+import { loadAll, sharedNames } from './load.ts'
+import { Reloading } from './reloading.ts'
 
 /** `nbdgate serve`. */
 export function serveCommand(): Command {
@@ -14,23 +15,56 @@ export function serveCommand(): Command {
     .action(async (options: { config: string }) => {
       const { config } = loadAll(options.config)
       const log = openLog(config.log)
-      await untilSignalled(await startGateway(config, log), log)
+      for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
+      const running = new Running()
+      const admin = await openAdminAt(config.admin?.socket, running)
+      try {
+        const gateway = await startGateway(config, log)
+        const reloading = new Reloading(gateway, config, log)
+        const ending = new Ending(gateway, log)
+        running.begin(gateway, reloading, ending)
+        process.on('SIGHUP', () => void reloading.request('SIGHUP'))
+        await ending.done
+        reloading.close()
+      } finally {
+        admin?.close()
+      }
     })
 }
 
-/** Resolves when the gateway has been told to end, and has. */
-export async function untilSignalled(gateway: Gateway, log: Log): Promise<void> {
-  let signals = 0
-  await new Promise<void>((resolve, reject) => {
-    const end = (signal: NodeJS.Signals): void => {
-      signals++
-      log.info({ signal }, signals === 1 ? 'draining' : 'stopping')
-      const ended = signals === 1 ? gateway.drain(DRAIN_MS) : gateway.stop()
-      ended.then(resolve, reject)
-    }
-    process.on('SIGTERM', end)
-    process.on('SIGINT', end)
-    // The default action of SIGHUP would end the gateway, and with it every session.
-    process.on('SIGHUP', () => log.warn({}, 'reload is not in this version'))
-  })
+/** What the admin socket is about; the socket is there before the doors are, so that `gateway ready` means both. */
+class Running implements Managed {
+  #gateway: Gateway | undefined
+  #reloading: Reloading | undefined
+  #ending: Ending | undefined
+
+  begin(gateway: Gateway, reloading: Reloading, ending: Ending): void {
+    this.#gateway = gateway
+    this.#reloading = reloading
+    this.#ending = ending
+  }
+
+  sessions(): readonly SessionFacts[] {
+    return this.#gateway?.sessions() ?? []
+  }
+
+  kick(id: number): boolean {
+    return this.#gateway?.kick(id) ?? false
+  }
+
+  async reload(): Promise<ReloadResult> {
+    const problems = ['the gateway is still starting']
+    return (await this.#reloading?.request('the admin socket')) ?? { kind: 'failed', problems }
+  }
+
+  drain(): void {
+    this.#ending?.drain('the admin socket')
+  }
+}
+
+async function openAdminAt(path: string | undefined, managed: Managed): Promise<Admin | undefined> {
+  if (path === undefined) return undefined
+  // Only now: the HTTP server is not loaded for those who do not want it.
+  const { openAdmin } = await import('../admin/server.ts')
+  return await openAdmin(path, managed)
 }

@@ -1,5 +1,5 @@
 import { basename, dirname, resolve } from 'node:path'
-import type { Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
+import type { AuditConfig, Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { Path, Position } from './yaml-source.ts'
@@ -18,13 +18,18 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     absolute: path => resolve(dirname(file), path),
     source: path => `${basename(file)}:${at(path).line}`,
   }
-  const { state, log, limits } = checked
+  const { state, admin, log, limits } = checked
   return {
     file: resolve(file),
-    ...(state !== undefined && { state: builder.absolute(state) }),
+    ...(state !== undefined && { state: builder.absolute(state), audit: buildAudit(checked.audit) }),
+    ...(admin !== undefined && { admin: { socket: builder.absolute(admin.socket) } }),
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
     exports: checked.exports.map((each, index) => buildExport(each, builder, ['exports', index])),
+    groups: Object.entries(checked.groups).map(([name, members]) => ({
+      name,
+      members: members.map((who, index) => ({ who: list(who), source: builder.source(['groups', name, index]) })),
+    })),
     limits: {
       sessions: limits.sessions,
       sessionsPerAddress: limits['sessions-per-address'],
@@ -34,9 +39,15 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
   }
 }
 
+/** A state folder is enough: what was left out has its default. */
+function buildAudit(audit: CheckedFile['audit']): AuditConfig {
+  return { onFailure: audit?.['on-failure'] ?? 'refuse', rotateBytes: audit?.['rotate-size'] ?? 64 * 1024 * 1024 }
+}
+
 function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
   if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, source: source(path) }
   if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
+  if ('ssh' in door) return buildSshDoor(door, absolute, source(path))
   const { 'client-ca': clientCa, crl, psk } = door
   return {
     kind: 'tls',
@@ -52,6 +63,23 @@ function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Bui
   }
 }
 
+function buildSshDoor(
+  door: Extract<CheckedFile['doors'][number], { ssh: unknown }>,
+  absolute: Builder['absolute'],
+  source: string,
+): DoorConfig {
+  const { 'authorized-keys': authorizedKeys, 'user-ca': userCa, 'revoked-keys': revokedKeys } = door
+  return {
+    kind: 'ssh',
+    ...door.ssh,
+    hostKeys: list(door['host-keys']).map(absolute),
+    ...(authorizedKeys !== undefined && { authorizedKeys: absolute(authorizedKeys) }),
+    ...(userCa !== undefined && { userCa: absolute(userCa) }),
+    ...(revokedKeys !== undefined && { revokedKeys: absolute(revokedKeys) }),
+    source,
+  }
+}
+
 function buildExport(checked: CheckedExport, builder: Builder, path: Path): ExportConfig {
   const { name, description, doors, limits } = checked
   const { source } = builder
@@ -59,15 +87,16 @@ function buildExport(checked: CheckedExport, builder: Builder, path: Path): Expo
     name,
     ...(description !== undefined && { description }),
     upstream: buildUpstream(checked.upstream, builder),
-    allow: checked.allow.map(({ who, rights, until }, index) => ({
+    allow: checked.allow.map(({ who, rights, until, limits: ofEach }, index) => ({
       who: list(who),
       rights,
       ...(until !== undefined && { untilMs: until }),
+      ...(ofEach !== undefined && { limits: ofEach }),
       source: source([...path, 'allow', index]),
     })),
     deny: checked.deny.map((who, index) => ({ who: list(who), source: source([...path, 'deny', index]) })),
     ...(doors !== undefined && { doors }),
-    limits: limits.sessions === undefined ? {} : { sessions: limits.sessions },
+    limits,
     source: source(path),
   }
 }
@@ -76,12 +105,14 @@ function buildUpstream(checked: CheckedExport['upstream'], { absolute }: Builder
   if ('file' in checked) return { kind: 'file', path: absolute(checked.file) }
   const found = (uri: UpstreamUri): UpstreamUri => (uri.kind === 'unix' ? { ...uri, path: absolute(uri.path) } : uri)
   if (!('uri' in checked)) return found(checked)
-  const { uri, ca, cert, key } = checked
+  const { uri, ca, cert, key, identity, 'known-hosts': knownHosts } = checked
   return {
     ...found(uri),
     ...(ca !== undefined && { ca: absolute(ca) }),
     ...(cert !== undefined && { cert: absolute(cert) }),
     ...(key !== undefined && { key: absolute(key) }),
+    ...(identity !== undefined && { identity: absolute(identity) }),
+    ...(knownHosts !== undefined && { knownHosts: absolute(knownHosts) }),
   }
 }
 

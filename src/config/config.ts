@@ -11,12 +11,24 @@ export interface Config {
   readonly file: string
   /** Folder for what has to survive a restart. */
   readonly state?: string
+  /** The admin socket. */
+  readonly admin?: { readonly socket: string }
+  /** Absent without `state`. */
+  readonly audit?: AuditConfig
   readonly log: LogConfig
   /** At least one. */
   readonly doors: readonly DoorConfig[]
   /** Names are unique. */
   readonly exports: readonly ExportConfig[]
+  /** Names are unique. */
+  readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
+}
+
+/** What to do when the trail can not be written, and the size at which a file is followed by a new one. */
+export interface AuditConfig {
+  readonly onFailure: 'refuse' | 'warn'
+  readonly rotateBytes: number
 }
 
 /** How much is logged, and where to: standard error without `file`. */
@@ -36,7 +48,7 @@ export interface LimitsConfig {
 }
 
 /** One door. `source` is where it is written: `nbdgate.yaml:12`. */
-export type DoorConfig = TlsDoorConfig | TcpDoorConfig | UnixDoorConfig
+export type DoorConfig = TlsDoorConfig | SshDoorConfig | TcpDoorConfig | UnixDoorConfig
 
 /** NBD with STARTTLS. Paths of PEM files; without `clientCa` certificates are not asked for. */
 export interface TlsDoorConfig {
@@ -51,6 +63,18 @@ export interface TlsDoorConfig {
   readonly crl?: string
   readonly psk?: string
   readonly clientCert: 'required' | 'optional'
+  readonly source: string
+}
+
+/** NBD inside SSH. Paths; at least one host key, and at least one of `authorizedKeys` and `userCa`. */
+export interface SshDoorConfig {
+  readonly kind: 'ssh'
+  readonly host: string
+  readonly port: number
+  readonly hostKeys: readonly string[]
+  readonly authorizedKeys?: string
+  readonly userCa?: string
+  readonly revokedKeys?: string
   readonly source: string
 }
 
@@ -81,8 +105,20 @@ export interface ExportConfig {
   readonly deny: readonly DenyRuleConfig[]
   /** Absent: every door. */
   readonly doors?: readonly DoorConfig['kind'][]
-  readonly limits: { readonly sessions?: number }
+  /** For all its sessions together. */
+  readonly limits: UseLimits
   readonly source: string
+}
+
+/** How much use may be made of an export; what is absent is not limited. */
+export interface UseLimits {
+  readonly sessions?: number | undefined
+  /** Bytes of READs a second. */
+  readonly read?: number | undefined
+  /** Bytes of WRITEs a second. */
+  readonly write?: number | undefined
+  /** Requests a second. */
+  readonly iops?: number | undefined
 }
 
 /** All of `who` (at least one) must hold. `untilMs`: milliseconds of the epoch. */
@@ -90,7 +126,15 @@ export interface AllowRuleConfig {
   readonly who: readonly string[]
   readonly rights: 'read' | 'write'
   readonly untilMs?: number
+  /** For each identity that comes in by this rule. */
+  readonly limits?: UseLimits
   readonly source: string
+}
+
+/** A named list of who is meant; whoever one of `members` holds for is in it. */
+export interface GroupConfig {
+  readonly name: string
+  readonly members: readonly DenyRuleConfig[]
 }
 
 /** All of `who` (at least one) must hold. */
@@ -102,9 +146,11 @@ export interface DenyRuleConfig {
 /** What is behind an export: an NBD server, or a file or block device. */
 export type UpstreamConfig = (UpstreamUri & UpstreamMaterial) | { readonly kind: 'file'; readonly path: string }
 
-/** For TLS only: paths of PEM files. `cert` and `key` come together. */
+/** Paths: of PEM files for TLS, where `cert` and `key` come together; of a private key and known hosts for SSH. */
 export interface UpstreamMaterial {
   readonly ca?: string | undefined
   readonly cert?: string | undefined
   readonly key?: string | undefined
+  readonly identity?: string | undefined
+  readonly knownHosts?: string | undefined
 }

@@ -21,7 +21,9 @@ export interface CrossCheckOptions {
   readonly validateWho: ((text: string) => string | undefined) | undefined
 }
 
-type DoorKind = 'tls' | 'tcp' | 'unix'
+const DOOR_KINDS = ['tls', 'ssh', 'tcp', 'unix'] as const
+
+type DoorKind = (typeof DOOR_KINDS)[number]
 
 interface Door {
   readonly path: Path
@@ -33,10 +35,15 @@ interface Door {
 export function crossCheck(root: unknown, options: CrossCheckOptions): readonly PathProblem[] {
   const doors = doorsOf(root)
   const exports = asList(asMap(root)?.exports)
+  const groups = asMap(asMap(root)?.groups) ?? {}
+  const inGroups = Object.entries(groups).flatMap(([name, members]) =>
+    asList(members).flatMap((who, index) => flatten(who, ['groups', name, index])),
+  )
   return [
     ...doors.flatMap(door => doorProblems(door, options.folder)),
     ...sameAddress(doors, options.folder),
     ...sameName(exports),
+    ...auditProblems(root),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)
       if (map === undefined) return []
@@ -44,22 +51,30 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
       return [
         ...upstreamProblems(map.upstream, [...path, 'upstream'], options.folder),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
-        ...whoTexts(map, path).flatMap(who => whoProblems(who, doors, options)),
+        ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
       ]
     }),
+    ...inGroups.flatMap(who => groupProblems(who, undefined) ?? whoProblems(who, doors, options)),
   ]
+}
+
+function auditProblems(root: unknown): readonly PathProblem[] {
+  const map = asMap(root)
+  if (map?.audit === undefined || map.state !== undefined) return []
+  return [{ path: ['audit'], at: 'key', message: '`audit` needs `state`, the folder that the trail is kept in' }]
 }
 
 function doorsOf(root: unknown): readonly Door[] {
   return asList(asMap(root)?.doors).flatMap((entry, index) => {
     const map = asMap(entry)
-    const kind = (['tls', 'tcp', 'unix'] as const).find(key => map?.[key] !== undefined)
+    const kind = DOOR_KINDS.find(key => map?.[key] !== undefined)
     return map === undefined || kind === undefined ? [] : [{ path: ['doors', index], kind, map }]
   })
 }
 
 function doorProblems(door: Door, folder: string): readonly PathProblem[] {
   if (door.kind === 'tls') return tlsDoorProblems(door)
+  if (door.kind === 'ssh') return sshDoorProblems(door)
   const socket = door.kind === 'unix' ? door.map.unix : undefined
   const problem = typeof socket === 'string' && socket !== '' ? socketPathProblem(resolve(folder, socket)) : undefined
   return problem === undefined ? [] : [{ path: [...door.path, 'unix'], message: problem }]
@@ -74,6 +89,11 @@ function tlsDoorProblems({ path, map }: Door): readonly PathProblem[] {
   }
   if (map.crl !== undefined) problems.push({ path: [...path, 'crl'], at: 'key', message: '`crl` needs `client-ca`' })
   return problems
+}
+
+function sshDoorProblems({ path, map }: Door): readonly PathProblem[] {
+  if (map['authorized-keys'] !== undefined || map['user-ca'] !== undefined) return []
+  return [{ path, message: 'nobody could log in: `authorized-keys` or `user-ca` is missing' }]
 }
 
 function sameAddress(doors: readonly Door[], folder: string): readonly PathProblem[] {
@@ -123,8 +143,7 @@ function sameName(exports: readonly unknown[]): readonly PathProblem[] {
 
 function absentDoors(value: unknown, path: Path, doors: readonly Door[]): readonly PathProblem[] {
   return asList(value).flatMap((kind, index) => {
-    const isKind = kind === 'tls' || kind === 'tcp' || kind === 'unix'
-    if (!isKind || doors.some(door => door.kind === kind)) return []
+    if (!DOOR_KINDS.some(known => known === kind) || doors.some(door => door.kind === kind)) return []
     // A visitor in plaintext at a selective TLS door counts as tcp.
     if (kind === 'tcp' && doors.some(door => door.kind === 'tls' && door.map.mode === 'selective')) return []
     return [{ path: [...path, index], message: `there is no ${kind} door that could lead here` }]
@@ -153,6 +172,10 @@ function upstreamProblems(value: unknown, path: Path, folder: string): readonly 
   } else if (map !== undefined && (map.cert === undefined) !== (map.key === undefined)) {
     problems.push({ path, message: '`cert` and `key` come together' })
   }
+  for (const key of uri?.ok === true && uri.value.kind !== 'ssh' ? ['identity', 'known-hosts'] : []) {
+    if (map?.[key] === undefined) continue
+    problems.push({ path: [...path, key], at: 'key', message: `\`${key}\` is for nbd+ssh://` })
+  }
   return problems
 }
 
@@ -170,6 +193,17 @@ function whoTexts(map: Readonly<Record<string, unknown>>, path: Path): readonly 
 function flatten(value: unknown, path: Path): readonly WhoText[] {
   if (typeof value === 'string') return [{ path, text: value }]
   return asList(value).flatMap((text, index) => (typeof text === 'string' ? [{ path: [...path, index], text }] : []))
+}
+
+/** Problems of a `who` that names a group, undefined for any other; `groups` undefined: where none may be named. */
+function groupProblems(
+  { path, text }: WhoText,
+  groups: Readonly<Record<string, unknown>> | undefined,
+): readonly PathProblem[] | undefined {
+  if (!text.startsWith('group:')) return undefined
+  if (groups === undefined) return [{ path, message: 'a group can not name a group' }]
+  const name = text.slice('group:'.length)
+  return Object.hasOwn(groups, name) ? [] : [{ path, message: `there is no group "${printable(name, 64)}"` }]
 }
 
 function whoProblems(
@@ -193,6 +227,8 @@ function unmetBy(text: string, doors: readonly Door[]): string | undefined {
   }
   if (text.startsWith('psk:') && !tlsDoors.some(door => door.map.psk !== undefined))
     return 'psk: needs a tls door with `psk`, and there is none'
+  if (text.startsWith('ssh:') && !doors.some(door => door.kind === 'ssh'))
+    return 'ssh: needs an ssh door, and there is none'
   const isUnix = text.startsWith('uid:') || text.startsWith('gid:')
   if (isUnix && !doors.some(door => door.kind === 'unix'))
     return `${text.slice(0, 4)} needs a unix door, and there is none`

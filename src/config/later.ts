@@ -5,11 +5,11 @@
 
 import type { Path } from './yaml-source.ts'
 
-const TOP = ['admin', 'leases', 'groups', 'workers']
-const DOOR = ['ssh', 'host-keys', 'authorized-keys', 'user-ca', 'revoked-keys', 'proxy-protocol']
+const TOP = ['leases', 'workers']
+const ADMIN = ['http', 'token-file']
+const DOOR = ['proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
-const EXPORT_LIMITS = ['read', 'write', 'iops']
-const UPSTREAM = ['spawn', 'identity', 'known-hosts']
+const UPSTREAM = ['spawn']
 
 /** Whether a later version knows `key` in the map at `path`. */
 export function isLaterKey(path: Path, key: string): boolean {
@@ -25,12 +25,12 @@ function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
     case '':
       return TOP
+    case 'admin':
+      return ADMIN
     case 'doors':
       return DOOR
     case 'exports':
       return EXPORT
-    case 'exports.limits':
-      return EXPORT_LIMITS
     case 'exports.upstream':
       return UPSTREAM
     default:

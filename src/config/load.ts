@@ -12,8 +12,8 @@ import { type Path, readYaml } from './yaml-source.ts'
 export interface LoadOptions {
   /** The problem of one `who` text, undefined if it is fine: policy/'s `whoProblem`. */
   readonly validateWho?: (text: string) => string | undefined
-  /** Problems of what the configuration names; asked when all else is fine. */
-  readonly verify?: (config: Config) => readonly FoundProblem[]
+  /** Problems of what the configuration names; asked when all else is fine. Those of another file name it. */
+  readonly verify?: (config: Config) => readonly (FoundProblem | ConfigProblem)[]
 }
 
 /** A problem, and what of the configuration it is about. */
@@ -53,7 +53,9 @@ export function parseConfig(text: string, file: string, options: LoadOptions = {
   for (const { path, at, message } of found) problems.push({ file, ...yaml.at(path, at), message })
   if (!checked.success || problems.length > 0) throw new ConfigError(inOrder(problems))
   const config = buildConfig(checked.data, file, path => yaml.at(path))
-  for (const { path, message } of options.verify?.(config) ?? []) problems.push({ file, ...yaml.at(path), message })
+  for (const each of options.verify?.(config) ?? []) {
+    problems.push('file' in each ? each : { file, ...yaml.at(each.path), message: each.message })
+  }
   if (problems.length > 0) throw new ConfigError(inOrder(problems))
   return config
 }
@@ -75,5 +77,7 @@ function reason(error: unknown): string {
 }
 
 function inOrder(problems: readonly ConfigProblem[]): readonly ConfigProblem[] {
-  return problems.toSorted((a, b) => a.line - b.line || a.column - b.column)
+  const rank = new Map([...new Set(problems.map(({ file }) => file))].map((file, index) => [file, index]))
+  const of = ({ file }: ConfigProblem): number => rank.get(file) ?? 0
+  return problems.toSorted((a, b) => of(a) - of(b) || a.line - b.line || a.column - b.column)
 }

@@ -19,7 +19,7 @@ export interface PathProblem {
 type Issue = z.core.$ZodIssue
 
 /** Keys that say which form of a door or of an upstream is meant. */
-const NAMING_KEYS = ['tls', 'tcp', 'unix', 'uri', 'file']
+const NAMING_KEYS = ['tls', 'ssh', 'tcp', 'unix', 'uri', 'file']
 
 const KINDS: Readonly<Record<string, string>> = {
   string: 'text',

@@ -10,8 +10,11 @@ import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
 import { laterProblem } from './later.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
-import { parseDuration } from './units.ts'
+import { parseDuration, parseRate, parseSize } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
+
+/** Smaller files would be more of them than anybody wants. */
+const MIN_ROTATE_BYTES = 64 * 1024
 
 const text = <T>(parse: (text: string) => Parsed<T>) =>
   z.string().transform((value, context) => {
@@ -33,7 +36,7 @@ const who = z
     error: '`who` must be text or a list of texts',
   })
   .describe(
-    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, psk:NAME, uid:N, gid:N. Of a list all must hold.',
+    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, psk:NAME, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
   )
 
 const tlsDoor = z
@@ -55,6 +58,20 @@ const tlsDoor = z
   })
   .describe('TLS door.')
 
+const sshDoor = z
+  .strictObject({
+    ssh: endpoint.describe('HOST:PORT to listen on for SSH.'),
+    'host-keys': z
+      .union([path, z.array(path).min(1, 'needs at least one key')], {
+        error: '`host-keys` must be a path or a list of paths',
+      })
+      .describe("The host's private keys, as ssh-keygen and `nbdgate certs init` write them."),
+    'authorized-keys': path.optional().describe("Who may log in: a file in the format of OpenSSH's authorized_keys."),
+    'user-ca': path.optional().describe('Authorities whose user certificates log in as each of their principals.'),
+    'revoked-keys': path.optional().describe('Public keys or fingerprints that may not log in, one a line.'),
+  })
+  .describe('SSH door.')
+
 const tcpDoor = z
   .strictObject({
     tcp: endpoint.describe('HOST:PORT to listen on, without encryption.'),
@@ -75,12 +92,14 @@ const unixDoor = z
 const upstream = z
   .union(
     [
-      text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix:// or nbds+unix://.'),
+      text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix://, nbds+unix:// or nbd+ssh://.'),
       z.strictObject({
         uri: text(parseUpstreamUri).describe('NBD URI.'),
         ca: path.optional().describe("Certificates (PEM) that the upstream's must come from."),
         cert: path.optional().describe('Our client certificate, PEM.'),
         key: path.optional().describe('Its private key, PEM.'),
+        identity: path.optional().describe('For nbd+ssh://: our private key.'),
+        'known-hosts': path.optional().describe('For nbd+ssh://: the keys of hosts, as OpenSSH keeps them.'),
       }),
       z.strictObject({ file: path.describe('File or block device, served without a server behind.') }),
     ],
@@ -93,6 +112,12 @@ const upstream = z
   )
   .describe('What is behind the export.')
 
+const rates = {
+  read: text(parseRate).optional().describe('Bytes of READs a second: 200MB/s.'),
+  write: text(parseRate).optional().describe('Bytes of WRITEs a second: 100MB/s.'),
+  iops: count.optional().describe('Requests a second.'),
+}
+
 const allowRule = z.strictObject({
   who,
   rights: z.enum(['read', 'write']).describe('write includes read.'),
@@ -101,11 +126,13 @@ const allowRule = z.strictObject({
     .transform(time => Date.parse(time))
     .optional()
     .describe('The rule ends at this moment: 2027-01-01T00:00:00Z.'),
+  limits: z
+    .strictObject({ sessions: count.optional().describe('Sessions at once.'), ...rates })
+    .optional()
+    .describe('For each identity that comes in by this rule, all its sessions of the export together.'),
 })
 
-const exportKind = z.enum(['tls', 'tcp', 'unix'], {
-  error: issue => (issue.input === 'ssh' ? laterProblem('the ssh door') : 'must be tls, tcp or unix'),
-})
+const exportKind = z.enum(['tls', 'ssh', 'tcp', 'unix'], { error: 'must be tls, ssh, tcp or unix' })
 
 const exportEntry = z.strictObject({
   name: nbdString.describe('The name that clients ask for; "" is the default export.'),
@@ -118,13 +145,29 @@ const exportEntry = z.strictObject({
     .min(1, 'an empty list would shut every door; leave it out or name one')
     .optional()
     .describe('Doors that lead here; all of them without this.'),
-  limits: z.strictObject({ sessions: count.optional().describe('Sessions of this export at once.') }).prefault({}),
+  limits: z
+    .strictObject({ sessions: count.optional().describe('Sessions of this export at once.'), ...rates })
+    .prefault({})
+    .describe('For all sessions of the export together.'),
 })
 
 const log = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
   file: path.optional().describe('Instead of standard error.'),
 })
+
+const audit = z
+  .strictObject({
+    'on-failure': z
+      .enum(['refuse', 'warn'])
+      .default('refuse')
+      .describe('When the trail can not be written. refuse: nobody new gets in. warn: they do, and the log says so.'),
+    'rotate-size': text(parseSize)
+      .refine(bytes => bytes >= MIN_ROTATE_BYTES, { error: 'must be at least 64KiB', abort: true })
+      .prefault('64MiB')
+      .describe('A file of this size is followed by a new one; the chain goes on.'),
+  })
+  .describe('The audit trail, audit.jsonl in the state folder.')
 
 const limits = z.strictObject({
   sessions: count.default(1000).describe('Sessions at once.'),
@@ -145,13 +188,28 @@ const limits = z.strictObject({
 export const configSchema = z
   .strictObject({
     version: z.literal(1).describe('Version of this format.'),
-    state: path.optional().describe('Folder for what has to survive a restart.'),
+    state: path.optional().describe('Folder for what has to survive a restart: the audit trail. Made 0700.'),
+    audit: audit.optional(),
+    admin: z
+      .strictObject({
+        socket: path.describe('Unix socket for `nbdgate sessions`, `kick`, `reload` and `drain`; mode 0600.'),
+      })
+      .optional()
+      .describe('How the running gateway is looked at and told what to do.'),
     log: log.prefault({}).describe('JSON lines on standard error, or in a file.'),
     doors: z
-      .array(z.union([tlsDoor, tcpDoor, unixDoor], { error: 'a door has exactly one of `tls`, `tcp` and `unix`' }))
+      .array(
+        z.union([tlsDoor, sshDoor, tcpDoor, unixDoor], {
+          error: 'a door has exactly one of `tls`, `ssh`, `tcp` and `unix`',
+        }),
+      )
       .min(1, 'needs at least one door')
       .describe('How visitors come in.'),
     exports: z.array(exportEntry).describe('What they find.'),
+    groups: z
+      .record(z.string().regex(/^[\w.-]+$/, 'a name of letters, digits, dots, dashes and underscores'), z.array(who))
+      .default({})
+      .describe('Named lists of `who`, for rules: group:NAME. Whoever one entry holds for is in the group.'),
     limits: limits.prefault({}),
   })
   .describe('Configuration of nbdgate.')

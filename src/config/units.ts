@@ -37,6 +37,15 @@ export function parseSize(text: string): Parsed<number> {
   return parsed(bytes)
 }
 
+/** Reads `200MB/s` and `64MiB/s` as bytes a second, at least one. */
+export function parseRate(text: string): Parsed<number> {
+  const size = text.endsWith('/s') ? parseSize(text.slice(0, -2)) : undefined
+  if (size?.ok !== true || size.value === 0) {
+    return unparsed(`${shown(text)} is not a rate: write a whole number, a unit and /s, like 200MB/s`)
+  }
+  return size
+}
+
 function withUnit(text: string, units: Readonly<Record<string, number>>): number | undefined {
   const match = /^(\d{1,16})([a-zA-Z]{1,3})$/.exec(text)
   const unit = match?.[2] ?? ''

@@ -5,7 +5,7 @@
 
 import { MAX_STRING_BYTES } from '../protocol/constants.ts'
 import { decodeString, printable } from '../protocol/strings.ts'
-import { parseHost, parsePort } from './endpoint.ts'
+import { type Endpoint, parseHost, parsePort } from './endpoint.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
 
 interface UriFacts {
@@ -21,9 +21,26 @@ interface UriFacts {
 export type UpstreamUri =
   | ({ readonly kind: 'tcp'; readonly host: string; readonly port: number } & UriFacts)
   | ({ readonly kind: 'unix'; readonly path: string } & UriFacts)
+  | SshUri
+
+/** An NBD server as the far end of SSH sees it: a port of its loopback, or a Unix socket there. */
+export interface SshUri {
+  readonly kind: 'ssh'
+  readonly host: string
+  readonly port: number
+  /** Absent: the user that we run as. */
+  readonly user?: string
+  readonly target: { readonly kind: 'tcp'; readonly port: number } | { readonly kind: 'unix'; readonly path: string }
+  readonly export: string
+  /** Inside SSH there is no TLS. */
+  readonly tls: false
+}
 
 /** IANA's port for NBD; the default of a URI (doc/uri.md, "NBD URI authority"). */
 export const NBD_PORT = 10809
+
+/** IANA's port for SSH. */
+const SSH_PORT = 22
 
 /** Longest path of a Unix socket in bytes: sun_path has 108 with its NUL (unix(7)); Node would cut it without a word. */
 export const MAX_SOCKET_PATH_BYTES = 107
@@ -45,7 +62,8 @@ const REFUSED_PARAMETERS = new Map([
 ])
 
 /**
- * Reads `nbd://host:port/export`, `nbds://…`, `nbd+unix:///export?socket=PATH` and `nbds+unix://…`. What it does not
+ * Reads `nbd://host:port/export`, `nbds://…`, `nbd+unix:///export?socket=PATH`, `nbds+unix://…`
+ * and `nbd+ssh://user@host/export?port=N` or `?socket=PATH`. What it does not
  * understand is a problem, and so are secrets: a URI gets into logs. The problem never repeats a password.
  */
 export function parseUpstreamUri(text: string): Parsed<UpstreamUri> {
@@ -56,7 +74,8 @@ export function parseUpstreamUri(text: string): Parsed<UpstreamUri> {
   if (authority.includes('@') && !/^nbds?\+ssh$/i.test(schemeText)) {
     return unparsed('a URI with a user or a password is refused: it would get into logs; use certificates')
   }
-  const scheme = SCHEMES.get(schemeText.toLowerCase())
+  const isSsh = schemeText.toLowerCase() === 'nbd+ssh'
+  const scheme = isSsh ? { isUnix: false, tls: false } : SCHEMES.get(schemeText.toLowerCase())
   if (scheme === undefined) return unparsed(schemeProblem(schemeText))
   if (fragment !== undefined) return unparsed('a # begins a fragment, which means nothing here: write %23')
   const name = decodeExport(path.slice(1))
@@ -68,6 +87,8 @@ export function parseUpstreamUri(text: string): Parsed<UpstreamUri> {
     return unparsed(`tls-hostname means nothing without TLS: use ${schemeText.replace(/^nbd/i, 'nbds')}://`)
   if (tlsHostname !== undefined && !isTlsName(tlsHostname))
     return unparsed('tls-hostname is not an address or a host name')
+  if (isSsh) return sshUpstream(authority, name.value, parameters.value)
+  if (parameters.value.has('port')) return unparsed('port= is for nbd+ssh://: write HOST:PORT')
   const facts = { export: name.value, tls: scheme.tls, ...(tlsHostname !== undefined && { tlsHostname }) }
   const socket = parameters.value.get('socket')
   return scheme.isUnix ? unixUpstream(authority, socket, facts) : tcpUpstream(authority, socket, facts)
@@ -83,14 +104,47 @@ export function socketPathProblem(path: string): string | undefined {
 
 function tcpUpstream(authority: string, socket: string | undefined, facts: UriFacts): Parsed<UpstreamUri> {
   if (socket !== undefined) return unparsed('socket= is for nbd+unix:// and nbds+unix://')
+  const endpoint = parseAuthority(authority, NBD_PORT)
+  return endpoint.ok ? parsed({ kind: 'tcp', ...endpoint.value, ...facts }) : endpoint
+}
+
+function parseAuthority(authority: string, defaultPort: number): Parsed<Endpoint> {
   const portAt = /:[^\]:]*$/.exec(authority)?.index ?? authority.length
   if (authority.slice(0, portAt) === '') return unparsed('the URI names no host: write nbd://HOST/EXPORT')
   const host = parseHost(authority.slice(0, portAt))
   if (!host.ok) return host
   // RFC 3986, 3.2.3: an empty port is the default one.
-  const port = authority.length - portAt <= 1 ? NBD_PORT : parsePort(authority.slice(portAt + 1))
+  const port = authority.length - portAt <= 1 ? defaultPort : parsePort(authority.slice(portAt + 1))
   if (port === undefined || port === 0) return unparsed('the port of the URI is not a number from 1 to 65535')
-  return parsed({ kind: 'tcp', host: host.value, port, ...facts })
+  return parsed({ host: host.value, port })
+}
+
+function sshUpstream(authority: string, name: string, parameters: ReadonlyMap<string, string>): Parsed<UpstreamUri> {
+  const at = authority.lastIndexOf('@')
+  const user = at < 0 ? undefined : percentDecode(authority.slice(0, at))
+  if (user?.includes(':')) return unparsed('a URI with a password is refused: it would get into logs; use a key')
+  // One that begins with - would be an option to some program.
+  if (at >= 0 && (user === undefined || !/^[\w.][\w.-]{0,63}$/.test(user)))
+    return unparsed('the URI has no usable user')
+  const endpoint = parseAuthority(authority.slice(at + 1), SSH_PORT)
+  if (!endpoint.ok) return endpoint
+  const [path, digits] = [parameters.get('socket'), parameters.get('port')]
+  if (path !== undefined && digits !== undefined) return unparsed('port= and socket= are two servers: name one')
+  const problem = path === undefined ? undefined : socketPathProblem(path)
+  if (problem !== undefined) return unparsed(problem)
+  if (path !== undefined && !path.startsWith('/'))
+    return unparsed('socket= is a path on the other host: begin it with /')
+  const port = digits === undefined ? NBD_PORT : parsePort(digits)
+  if (port === undefined || port === 0) return unparsed('port= is not a number from 1 to 65535')
+  const target = path === undefined ? { kind: 'tcp' as const, port } : { kind: 'unix' as const, path }
+  return parsed({
+    kind: 'ssh',
+    ...endpoint.value,
+    ...(user !== undefined && { user }),
+    target,
+    export: name,
+    tls: false,
+  })
 }
 
 function unixUpstream(authority: string, socket: string | undefined, facts: UriFacts): Parsed<UpstreamUri> {
@@ -103,8 +157,8 @@ function unixUpstream(authority: string, socket: string | undefined, facts: UriF
 
 function schemeProblem(scheme: string): string {
   const shown = printable(scheme, 32)
-  if (/^nbds?\+(ssh|vsock)$/i.test(scheme)) return `${shown}:// is not in this version`
-  return `${shown}:// is not one of nbd://, nbds://, nbd+unix://, nbds+unix://`
+  if (/^nbds\+ssh$|^nbds?\+vsock$/i.test(scheme)) return `${shown}:// is not in this version`
+  return `${shown}:// is not one of nbd://, nbds://, nbd+unix://, nbds+unix://, nbd+ssh://`
 }
 
 function parseParameters(query: string | undefined): Parsed<ReadonlyMap<string, string>> {
@@ -116,7 +170,7 @@ function parseParameters(query: string | undefined): Parsed<ReadonlyMap<string, 
     if (key === undefined || value === undefined)
       return unparsed('the URI has a % that is not followed by the hex of UTF-8')
     if (parameters.has(key)) return unparsed(`the URI has ${printable(key, 32)}= twice`)
-    if (key !== 'socket' && key !== 'tls-hostname') {
+    if (key !== 'socket' && key !== 'port' && key !== 'tls-hostname') {
       const instead = REFUSED_PARAMETERS.get(key)
       return unparsed(
         `${printable(key, 32)}= is ${instead === undefined ? 'an unknown parameter' : `refused: ${instead}`}`,

@@ -1,29 +1,33 @@
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
-import type { DuplexStream } from '../stream/duplex-stream.ts'
+import type { TlsErrorReason } from './errors.ts'
 
 /** A connection as it comes in through a door, before a byte of NBD. */
 export interface Visitor {
-  readonly stream: DuplexStream
+  readonly stream: ByteStream
   /** What the door is; a visitor in plaintext at a selective TLS door counts as `tcp` until STARTTLS. */
   readonly door: DoorKind
   /** For logs: `192.0.2.7:50312`, or `uid 1000 pid 4711`. */
   readonly peer: string
   readonly identity: Identity
+  /** The one export that the visitor came for: it is the default one, and there are no others. Absent: all of them. */
+  readonly only?: string | undefined
+  /** Why the visitor would not be let in any more; undefined: it would. */
+  readonly recheck?: (() => string | undefined) | undefined
   /** Present at a TLS door. */
   readonly tls?: TlsOffer | undefined
 }
 
-/** What a TLS door offers. */
+/** What a TLS door offers to one visitor. */
 export interface TlsOffer {
   readonly mode: 'forced' | 'selective'
 
   /**
-   * Ends TLS on a stream that has been asked for it, and verifies the client's certificate.
+   * Ends TLS on the visitor's stream, which has been asked for it, and verifies the client's certificate.
    * @throws TlsError
    */
-  upgrade(stream: DuplexStream): Promise<Secured>
+  upgrade(): Promise<Secured>
 }
 
 /** A stream inside TLS, and who is at its other end. */
@@ -34,11 +38,14 @@ export interface Secured {
   readonly psk?: string | undefined
   /** For logs: `TLSv1.3 TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string
+
+  /** Why the one at the other end would not be let in any more, by what the door trusts now; undefined: it would. */
+  recheck(): TlsErrorReason | undefined
 }
 
 /** An open door. */
 export interface Door {
-  readonly kind: 'tls' | 'tcp' | 'unix'
+  readonly kind: DoorKind
   /** Where it stands: `127.0.0.1:10809`, `[::1]:10809` or a path. */
   readonly address: string
 
@@ -51,11 +58,14 @@ export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address'
 
 /** What a door asks before it takes a connection, and where it hands it to. */
 export interface Reception {
-  /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter`. */
+  /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter` or `left`. */
   admit(address: string | undefined): TurnedAway | undefined
 
   /** A connection was closed at accept. */
   turnedAway(peer: string, reason: TurnedAway): void
+
+  /** One that was welcome has gone without having entered. */
+  left(address: string | undefined): void
 
   /** Takes a visitor; returns at once. */
   enter(visitor: Visitor): void

@@ -25,11 +25,12 @@ export class PskDesk {
     return this.#keys.get(name) ?? randomBytes(UNKNOWN_KEY_BYTES)
   }
 
-  /** The name whose key carried this handshake; undefined if none did. */
-  proven(socket: TLSSocket): string | undefined {
+  /** The key that carried this handshake, and its name; undefined if none did. */
+  proven(socket: TLSSocket): { readonly name: string; readonly key: Buffer } | undefined {
     const name = this.#offered.get(socket)
-    if (name === undefined || !this.#keys.has(name) || socket.getPeerX509Certificate() !== undefined) return undefined
-    return isByKey(socket) ? name : undefined
+    const key = name === undefined ? undefined : this.#keys.get(name)
+    if (name === undefined || key === undefined || socket.getPeerX509Certificate() !== undefined) return undefined
+    return isByKey(socket) ? { name, key } : undefined
   }
 
   /** For the log of a handshake that failed: the name that was offered. */

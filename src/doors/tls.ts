@@ -2,11 +2,12 @@
  * Ends TLS for visitors. Certificates are verified by OpenSSL through a tls.Server that listens nowhere: the check of
  * client certificates lives in tls.Server alone, a bare `new TLSSocket(…, { isServer: true })` accepts whatever it gets.
  */
+import type { X509Certificate } from 'node:crypto'
 import { createServer, type Server, type TLSSocket } from 'node:tls'
 import { certificateFacts } from '../pki/certificate-facts.ts'
 import type { ServerMaterial } from '../pki/material.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import type { Secured, TlsOffer } from './door.ts'
+import type { Secured } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
 import { PskDesk } from './psk-desk.ts'
 
@@ -35,70 +36,115 @@ export interface TlsOptions {
   readonly handshakeMs: number
 }
 
+/** A server that listens nowhere, and the keys it was made with. */
+interface Stage {
+  readonly server: Server
+  readonly desk: PskDesk | undefined
+}
+
+/** Who has proved to be at the other end: by a certificate, by a key, or neither. */
+interface Proof {
+  readonly certificate?: X509Certificate | undefined
+  readonly psk?: { readonly name: string; readonly key: Buffer } | undefined
+}
+
 interface Waiting {
   readonly resolve: (socket: TLSSocket) => void
   readonly reject: (error: TlsError) => void
 }
 
-/** A TLS end for one door. */
-export function offerTls(options: TlsOptions): TlsOffer {
-  const { material } = options
-  const waiting = new WeakMap<object, Waiting>()
-  const asksForCertificate = material.ca !== undefined
-  const desk = material.psk === undefined ? undefined : new PskDesk(material.psk)
-  const server = createServer({
-    cert: material.cert,
-    key: material.key,
-    ...(material.ca === undefined ? {} : { ca: material.ca }),
-    ...(material.crl === undefined ? {} : { crl: material.crl }),
-    requestCert: asksForCertificate,
-    // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
-    rejectUnauthorized: false,
-    minVersion: 'TLSv1.2',
-    // First, since only who has a key offers it.
-    ciphers: [...(desk === undefined ? [] : [PSK_CIPHER]), ...CIPHERS].join(':'),
-    ...(desk === undefined ? {} : { pskCallback: (socket: TLSSocket, name: string) => desk.keyFor(socket, name) }),
-    honorCipherOrder: true,
-    secureOptions: NO_TICKET,
-    handshakeTimeout: options.handshakeMs,
-  })
-  server.on('secureConnection', socket => waiterOf(waiting, socket)?.resolve(socket))
-  server.on('tlsClientError', (error, socket) =>
-    waiterOf(waiting, socket)?.reject(handshakeError(error, desk?.offer(socket))),
-  )
-  return { mode: options.mode, upgrade: stream => upgrade({ server, waiting, desk }, stream, options) }
-}
+/** The TLS end of one door. Its visitors keep hold of it, so that a reload reaches them too. */
+export class TlsEnd {
+  readonly #waiting = new WeakMap<object, Waiting>()
+  #options: TlsOptions
+  #stage: Stage
 
-interface TlsEnd {
-  readonly server: Server
-  readonly waiting: WeakMap<object, Waiting>
-  readonly desk: PskDesk | undefined
-}
+  constructor(options: TlsOptions) {
+    this.#options = options
+    this.#stage = this.#listen(options)
+  }
 
-async function upgrade({ server, waiting, desk }: TlsEnd, stream: DuplexStream, options: TlsOptions): Promise<Secured> {
-  const raw = stream.detach()
-  let secured: DuplexStream | undefined
-  try {
-    const socket = await new Promise<TLSSocket>((resolve, reject) => {
-      waiting.set(raw, { resolve, reject })
-      raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
-      // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
-      server.emit('connection', raw)
+  get mode(): TlsOptions['mode'] {
+    return this.#options.mode
+  }
+
+  /** Takes other material; handshakes that have begun go on with the old one and are held against the new at their end. */
+  reload(options: TlsOptions): void {
+    this.#stage = this.#listen(options)
+    this.#options = options
+  }
+
+  async upgrade(stream: DuplexStream): Promise<Secured> {
+    const options = this.#options
+    const { server, desk } = this.#stage
+    const raw = stream.detach()
+    let secured: DuplexStream | undefined
+    try {
+      const socket = await new Promise<TLSSocket>((resolve, reject) => {
+        this.#waiting.set(raw, { resolve, reject })
+        raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
+        // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
+        server.emit('connection', raw)
+      })
+      secured = new DuplexStream(socket)
+      const psk = desk?.proven(socket)
+      const proof: Proof = psk === undefined ? { certificate: verified(socket, options) } : { psk }
+      const recheck = (): TlsErrorReason | undefined => this.#against(proof)
+      const reason = options === this.#options ? undefined : recheck()
+      if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
+      return {
+        stream: secured,
+        certificate: factsOf(proof.certificate),
+        psk: psk?.name,
+        cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}`,
+        recheck,
+      }
+    } catch (error) {
+      secured?.destroy()
+      // Nobody hears of its close any more: if it were not closed by now, the session would wait for that for ever.
+      raw.destroy()
+      throw error
+    }
+  }
+
+  #against({ certificate, psk }: Proof): TlsErrorReason | undefined {
+    const { clientCert, material } = this.#options
+    if (psk !== undefined) return material.psk?.get(psk.name)?.equals(psk.key) === true ? undefined : 'wrong key'
+    if (certificate !== undefined) {
+      return material.trust === undefined ? 'unknown CA' : material.trust.against(certificate, Date.now())
+    }
+    return asksForProof(material) && clientCert === 'required' ? 'no certificate' : undefined
+  }
+
+  #listen(options: TlsOptions): Stage {
+    const { material } = options
+    const desk = material.psk === undefined ? undefined : new PskDesk(material.psk)
+    const server = createServer({
+      cert: material.cert,
+      key: material.key,
+      ...(material.ca === undefined ? {} : { ca: material.ca }),
+      ...(material.crl === undefined ? {} : { crl: material.crl }),
+      requestCert: material.ca !== undefined,
+      // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
+      rejectUnauthorized: false,
+      minVersion: 'TLSv1.2',
+      // First, since only who has a key offers it.
+      ciphers: [...(desk === undefined ? [] : [PSK_CIPHER]), ...CIPHERS].join(':'),
+      ...(desk === undefined ? {} : { pskCallback: (socket: TLSSocket, name: string) => desk.keyFor(socket, name) }),
+      honorCipherOrder: true,
+      secureOptions: NO_TICKET,
+      handshakeTimeout: options.handshakeMs,
     })
-    secured = new DuplexStream(socket)
-    const psk = desk?.proven(socket)
-    const certificate = psk === undefined ? verified(socket, options) : undefined
-    return { stream: secured, certificate, psk, cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}` }
-  } catch (error) {
-    secured?.destroy()
-    // Nobody hears of its close any more: if it were not closed by now, the session would wait for that for ever.
-    raw.destroy()
-    throw error
+    server.on('secureConnection', socket => waiterOf(this.#waiting, socket)?.resolve(socket))
+    server.on('tlsClientError', (error, socket) =>
+      waiterOf(this.#waiting, socket)?.reject(handshakeError(error, desk?.offer(socket))),
+    )
+    return { server, desk }
   }
 }
 
-/** Facts of the certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
-function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'] {
+/** The certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
+function verified(socket: TLSSocket, options: TlsOptions): X509Certificate | undefined {
   const { ca, psk } = options.material
   if (ca === undefined && options.clientCert === 'optional') return undefined
   const certificate = socket.getPeerX509Certificate()
@@ -110,8 +156,17 @@ function verified(socket: TLSSocket, options: TlsOptions): Secured['certificate'
   if (ca === undefined) throw new TlsError('certificate refused', 'there is no client-ca')
   // A certificate that is there and bad is never the same as none.
   if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
+  return certificate
+}
+
+function asksForProof({ trust, psk }: ServerMaterial): boolean {
+  return trust !== undefined || psk !== undefined
+}
+
+/** @throws TlsError for names that can not be read: better nobody than somebody else */
+function factsOf(certificate: X509Certificate | undefined): Secured['certificate'] {
   try {
-    return certificateFacts(certificate)
+    return certificate && certificateFacts(certificate)
   } catch (cause) {
     throw new TlsError('certificate refused', 'its names can not be read', { cause })
   }

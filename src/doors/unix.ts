@@ -14,20 +14,39 @@ export interface UnixDoorOptions {
   readonly mode: number
 }
 
+/** A door that listens on a Unix socket. */
+export interface UnixDoor extends Door {
+  /** Takes another mode. @throws the system's error if the socket's file is gone */
+  reload(options: UnixDoorOptions): void
+}
+
 /**
  * Opens a door on a Unix socket. A socket that nobody listens on any more is replaced; a live one, or any other file, is
  * not. @throws DoorError
  */
-export async function openUnixDoor({ path, mode }: UnixDoorOptions, reception: Reception): Promise<Door> {
+export async function openUnixDoor({ path, mode }: UnixDoorOptions, reception: Reception): Promise<UnixDoor> {
+  const server = await listenPrivately(path, mode, () => listen({ path }, path, socket => receive(socket, reception)))
+  server.on('error', error => reception.failed(error))
+  return {
+    kind: 'unix',
+    address: path,
+    reload: next => chmodSync(path, next.mode),
+    close: () => closeServer(server),
+  }
+}
+
+/**
+ * Opens a Unix socket that `bind` binds before it returns. One that nobody listens on any more is replaced. It is made
+ * with no permissions at all and opened up afterwards: nobody slips in between bind() and chmod(). @throws DoorError
+ */
+export async function listenPrivately<T>(path: string, mode: number, bind: () => Promise<T>): Promise<T> {
   await removeStale(path)
-  // Made with no permissions at all and opened up afterwards: nobody slips in between bind() and chmod().
   const before = process.umask(0o777)
-  const listening = listen({ path }, path, socket => receive(socket, reception))
+  const listening = bind()
   process.umask(before)
   const server = await listening
   chmodSync(path, mode)
-  server.on('error', error => reception.failed(error))
-  return { kind: 'unix', address: path, close: () => closeServer(server) }
+  return server
 }
 
 function receive(socket: Socket, reception: Reception): void {

@@ -1,15 +1,19 @@
+import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
+import type { RateBook } from './rates.ts'
 
 /** What a session needs of the gateway. */
 export interface SessionContext {
   /** Names the connection in logs. */
   readonly conn: number
   readonly control: Control
+  readonly audit: Audit
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
+  readonly rates: RateBook
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean

@@ -1,23 +1,40 @@
 /**
  * The whole gateway, put together: configuration in, open doors out. Reads the key material, makes the control plane,
- * opens the doors, and starts a session for every visitor that the limits let in.
+ * opens the doors, starts a session for every visitor that the limits let in, and changes all of it for another
+ * configuration while sessions run.
  */
-import type { Config, DoorConfig } from '../config/config.ts'
+import type { SessionFacts } from '../admin/managed.ts'
+import type { Config } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
-import { openTcpDoor } from '../doors/tcp.ts'
-import { offerTls } from '../doors/tls.ts'
-import { openUnixDoor } from '../doors/unix.ts'
+import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
-import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
+import { throttleRefusals } from '../observe/refusal-throttle.ts'
+import { openAudit } from '../observe/trail-queue.ts'
+import { loadClientMaterial } from '../pki/material.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
+import { DoorSet } from './door-set.ts'
 import { Limits } from './limits.ts'
 import { watchMaterial } from './material-watch.ts'
+import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 
 /** A running gateway. */
 export interface Gateway {
   readonly doors: readonly Door[]
+
+  /**
+   * Takes the configuration that `load` returns, all of it or, when it or this throws, nothing. Sessions whose rights are gone or less are ended;
+   * the others do not notice. What `log`, `state`, `audit` and `admin` say holds from the next start. Returns how many were ended.
+   * @throws MaterialError, DoorError, and what `load` throws
+   */
+  reload(load: () => Config): Promise<number>
+
+  /** The sessions in transmission phase, the oldest first. */
+  sessions(): readonly SessionFacts[]
+
+  /** Ends one of them now; false if there is none of this number. */
+  kick(id: number): boolean
 
   /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
   drain(ms: number): Promise<void>
@@ -28,19 +45,24 @@ export interface Gateway {
 
 /**
  * Starts a gateway: all doors open, or none.
- * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened
+ * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened,
+ * AuditError for a trail that can not be used
  */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
   const control = createControl(config)
+  const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
+  const rates = new RateBook()
   const sessions = new Set<Session>()
+  let current = config
   let draining = false
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const context = { conn: ++conn, control, dials, log, limits: config.limits, isDraining: () => draining }
+    const shared = { control, audit, dials, rates, log }
+    const context = { ...shared, conn: ++conn, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
     sessions.add(session)
     void session.done.finally(() => {
@@ -51,24 +73,58 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const reception: Reception = {
     enter,
     admit: address => limits.admit(address),
+    left: address => limits.leave(address),
     turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }
-  const doors = await openDoors(config.doors, config, reception, log)
-  const unwatch = watchMaterial(config, log)
-  log.info({ doors: doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
+  const doorSet = new DoorSet(reception, log)
+  try {
+    await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
+  } catch (error) {
+    await endAudit(audit)
+    throw error
+  }
+  const unwatch = watchMaterial(() => current, log)
+  log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
-  const stop = async (): Promise<void> => {
+  const take = async (next: Config): Promise<number> => {
+    checkUpstreamMaterial(next, log)
+    const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
+      control.replace(next)
+      limits.replace(next.limits)
+      current = next
+    })
+    const ended = await Promise.all([...sessions].map(session => session.recheck()))
+    const sessionsEnded = ended.filter(Boolean).length
+    log.info({ ...changes, sessionsEnded }, 'reloaded')
+    audit.note('reloaded', { ...changes, sessionsEnded })
+    return sessionsEnded
+  }
+  const reload = async (load: () => Config): Promise<number> => {
+    try {
+      return await take(load())
+    } catch (error) {
+      audit.note('reload failed', { problem: error instanceof Error ? error.message : String(error) })
+      throw error
+    }
+  }
+  const end = async (): Promise<void> => {
     draining = true
     unwatch()
-    await Promise.all(doors.map(door => door.close()))
+    await doorSet.close()
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')
     await Promise.all(open.map(session => session.done))
+    await endAudit(audit)
+  }
+  let ended: Promise<void> | undefined
+  const stop = (): Promise<void> => {
+    ended ??= end()
+    return ended
   }
   const drain = async (ms: number): Promise<void> => {
     draining = true
-    await Promise.all(doors.map(door => door.close()))
+    await doorSet.close()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>(resolve => {
       timer = setTimeout(resolve, ms)
@@ -77,7 +133,35 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     clearTimeout(timer)
     await stop()
   }
-  return { doors, drain, stop }
+  const facts = (): readonly SessionFacts[] => [...sessions].flatMap(session => session.facts() ?? [])
+  const kick = (id: number): boolean => {
+    const session = [...sessions].find(each => each.facts()?.id === id)
+    session?.stop('kicked')
+    return session !== undefined
+  }
+  return {
+    get doors() {
+      return doorSet.doors
+    },
+    sessions: facts,
+    kick,
+    reload,
+    drain,
+    stop,
+  }
+}
+
+/** The trail begins before the first door opens: it tells how each session came to be. */
+async function beginAudit(config: Config, log: Log): Promise<Audit> {
+  if (config.state === undefined || config.audit === undefined) return NO_AUDIT
+  const audit = throttleRefusals(await openAudit({ dir: config.state, ...config.audit, log }))
+  audit.note('gateway started', { pid: process.pid, config: config.file })
+  return audit
+}
+
+async function endAudit(audit: Audit): Promise<void> {
+  audit.note('gateway stopped', { pid: process.pid })
+  await audit.close()
 }
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */
@@ -85,38 +169,5 @@ function checkUpstreamMaterial(config: Config, log: Log): void {
   for (const { upstream } of config.exports) {
     if (upstream.kind === 'file' || !upstream.tls) continue
     for (const warning of loadClientMaterial(upstream).warnings) log.warn({ warning }, 'key material')
-  }
-}
-
-async function openDoors(
-  configs: readonly DoorConfig[],
-  config: Config,
-  reception: Reception,
-  log: Log,
-): Promise<readonly Door[]> {
-  const doors: Door[] = []
-  try {
-    for (const each of configs) doors.push(await openDoor(each, config, reception, log))
-  } catch (error) {
-    await Promise.all(doors.map(door => door.close()))
-    throw error
-  }
-  return doors
-}
-
-function openDoor(door: DoorConfig, config: Config, reception: Reception, log: Log): Promise<Door> {
-  switch (door.kind) {
-    case 'tls': {
-      const material = loadServerMaterial(door)
-      for (const warning of material.warnings) log.warn({ warning }, 'key material')
-      const tls = offerTls({ ...door, material, handshakeMs: config.limits.negotiationMs })
-      return openTcpDoor({ host: door.host, port: door.port, tls }, reception)
-    }
-    case 'tcp':
-      return openTcpDoor({ host: door.host, port: door.port, from: door.from }, reception)
-    case 'unix':
-      return openUnixDoor(door, reception)
-    default:
-      return door satisfies never
   }
 }

@@ -1,15 +1,23 @@
 import type { TurnedAway } from '../doors/door.ts'
 
+export interface SessionLimits {
+  readonly sessions: number
+  readonly sessionsPerAddress: number
+}
+
 /** Counts connections, all of them and by address, from accept to close. */
 export class Limits {
-  readonly #sessions: number
-  readonly #perAddress: number
+  #max: SessionLimits
   readonly #byAddress = new Map<string, number>()
   #count = 0
 
-  constructor(limits: { readonly sessions: number; readonly sessionsPerAddress: number }) {
-    this.#sessions = limits.sessions
-    this.#perAddress = limits.sessionsPerAddress
+  constructor(max: SessionLimits) {
+    this.#max = max
+  }
+
+  /** Other limits for those who come from now on; nobody is sent away. */
+  replace(max: SessionLimits): void {
+    this.#max = max
   }
 
   /** Connections now. */
@@ -19,10 +27,10 @@ export class Limits {
 
   /** Counts one more, or says which limit it would break. */
   admit(address: string | undefined): TurnedAway | undefined {
-    if (this.#count >= this.#sessions) return 'sessions'
+    if (this.#count >= this.#max.sessions) return 'sessions'
     if (address !== undefined) {
       const here = this.#byAddress.get(address) ?? 0
-      if (here >= this.#perAddress) return 'sessions-per-address'
+      if (here >= this.#max.sessionsPerAddress) return 'sessions-per-address'
       this.#byAddress.set(address, here + 1)
     }
     this.#count++

@@ -8,10 +8,10 @@ const DAY_MS = 86_400_000
  * Key material ages while a gateway runs. Looks at its files once a day and logs, once each, what was not so at start: a
  * certificate or a revocation list that ends soon (a warning), or has ended (an error). Returns what ends the watch.
  */
-export function watchMaterial(config: Config, log: Log): () => void {
-  const said = new Set(findings(config).map(({ text }) => text))
+export function watchMaterial(config: () => Config, log: Log): () => void {
+  const said = new Set(findings(config()).map(({ text }) => text))
   const look = (): void => {
-    for (const { level, text } of findings(config)) {
+    for (const { level, text } of findings(config())) {
       if (said.has(text)) continue
       said.add(text)
       log[level]({ warning: text }, 'key material')

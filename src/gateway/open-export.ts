@@ -9,6 +9,7 @@ import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
+import type { SshPool } from '../upstreams/ssh.ts'
 
 /** How long an upstream may take to be reached, and how long to negotiate. */
 const CONNECT_MS = 5000
@@ -32,6 +33,8 @@ export interface Opening {
   readonly rights: Rights
   readonly rule: string
   readonly structuredReplies: boolean
+  /** SSH connections to share. */
+  readonly ssh?: SshPool | undefined
 }
 
 /**
@@ -39,9 +42,9 @@ export interface Opening {
  * @throws UpstreamError DIAL, HANDSHAKE or REFUSED
  */
 export async function openExport(opening: Opening): Promise<OpenExport> {
-  const { name, description, upstream, rights, rule, structuredReplies } = opening
+  const { name, description, upstream, rights, rule, structuredReplies, ssh } = opening
   const wants = { readOnly: rights === 'read' }
-  const link = await connectUpstream(upstream, wants, AbortSignal.timeout(CONNECT_MS))
+  const link = await connectUpstream(upstream, wants, AbortSignal.timeout(CONNECT_MS), ssh)
   const facts =
     link.kind === 'file' ? { ...link, structuredReplies: false } : await negotiateUpstream(link, structuredReplies)
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }

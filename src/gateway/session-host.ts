@@ -1,34 +1,59 @@
 /** One visitor's view of the exports while the handshake haggles: who it is, what it may have, what was refused. */
-import type { Visitor } from '../doors/door.ts'
+import type { UpstreamConfig } from '../config/config.ts'
+import type { Secured, Visitor } from '../doors/door.ts'
+import type { TlsErrorReason } from '../doors/errors.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
+import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
+import { Throttle } from '../relay/throttle.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
-import type { Asker } from './control.ts'
+import type { Asker, Granted } from './control.ts'
 import { type OpenExport, openExport } from './open-export.ts'
+import type { Rate } from './rates.ts'
+import { SessionAudit } from './session-audit.ts'
+
+/** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
+export type Standing =
+  | { readonly kind: 'holds'; readonly untilMs: number | undefined }
+  | { readonly kind: 'gone'; readonly why: string }
 
 export class SessionHost implements Host<OpenExport> {
+  /** What holds back the requests of the session. */
+  readonly throttle = new Throttle()
   readonly #visitor: Visitor
   readonly #context: SessionContext
+  /** What the audit trail says of this visitor. */
+  readonly audit: SessionAudit
   #identity: Identity
   #door: DoorKind
   #cipher: string | undefined
   #opened: OpenExport | undefined
-  #acquired: string | undefined
+  /** What `#opened` was opened with. */
+  #upstream: UpstreamConfig | undefined
+  #acquired: { readonly name: string; readonly asker: Asker } | undefined
+  #secured: Secured | undefined
+  #rates: readonly Rate[] = []
 
   constructor(visitor: Visitor, context: SessionContext) {
     this.#visitor = visitor
     this.#context = context
+    this.audit = new SessionAudit(context.audit, context.conn, visitor)
     this.#identity = visitor.identity
     this.#door = visitor.door
   }
 
   get tls(): 'none' | 'forced' | 'selective' {
     return this.#visitor.tls?.mode ?? 'none'
+  }
+
+  /** How the visitor came in: TLS once it is up. */
+  get door(): DoorKind {
+    return this.#door
   }
 
   /** Who the visitor is, as far as is known by now, for logs. */
@@ -38,54 +63,78 @@ export class SessionHost implements Host<OpenExport> {
 
   /** Facts for logs that come with TLS. */
   get facts(): Record<string, unknown> {
-    const { certificate } = this.#identity
+    const { certificate, ssh } = this.#identity
     return {
       door: this.#door,
       ...(this.#cipher === undefined ? {} : { cipher: this.#cipher }),
       ...(certificate === undefined ? {} : { serial: certificate.serial, fingerprint: certificate.fingerprint }),
+      ...(ssh === undefined ? {} : { key: ssh.key, ...(ssh.keyId === undefined ? {} : { certificate: ssh.keyId }) }),
     }
   }
 
   async list(): Promise<readonly ListEntry[]> {
-    return this.#context.control.visible(this.#asker)
+    const visible = await this.#context.control.visible(this.#asker)
+    const { only } = this.#visitor
+    return only === undefined ? visible : visible.filter(({ name }) => name === only)
   }
 
-  async open(name: string, wants: Wants): Promise<OpenExport | Refusal> {
+  async open(asked: string, wants: Wants): Promise<OpenExport | Refusal> {
     const { control, log } = this.#context
+    const { only } = this.#visitor
+    const name = asked === '' && only !== undefined ? only : asked
     if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
     const ruling = await control.decide(name, this.#asker)
-    if (ruling.kind === 'refused') {
-      const facts = { export: printable(name), reason: ruling.reason, rule: ruling.rule }
-      log.warn({ ...this.#base, ...facts }, 'refused')
+    if (only !== undefined && name !== only) {
+      this.refused({ export: name, reason: 'another export' })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
-    if (wants.enter && !(await control.acquire(name))) {
-      log.warn({ ...this.#base, export: printable(name), reason: 'limits.sessions', rule: ruling.rule }, 'refused')
+    if (ruling.kind === 'refused') {
+      this.refused({ export: name, reason: ruling.reason, rule: ruling.rule })
+      return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
+    }
+    if (wants.enter && !(await this.#enter(name, ruling))) {
+      this.refused({ export: name, reason: 'limits.sessions', rule: ruling.rule })
       return refusal(Rep.ERR_POLICY, 'this export has as many sessions as it may')
     }
-    if (wants.enter) this.#acquired = name
-    if (this.#reusable(name, wants)) return this.#opened as OpenExport
+    const reusable = this.#reusable(name, ruling, wants)
+    if (reusable !== undefined) return this.#written(reusable, wants)
     this.#forget()
+    this.#upstream = ruling.upstream
     try {
       const { description, upstream, rights, rule } = ruling
       const { structuredReplies } = wants
-      this.#opened = await this.#context.dials.run(upstream, () =>
-        openExport({ name, description, upstream, rights, rule, structuredReplies }),
+      const { dials } = this.#context
+      this.#opened = await dials.run(upstream, () =>
+        openExport({ name, description, upstream, rights, rule, structuredReplies, ssh: dials.ssh }),
       )
-      return this.#opened
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
-      if (wants.enter) this.#releaseExport()
+      if (wants.enter) this.#leave()
+      this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
     }
+    return this.#written(this.#opened, wants)
+  }
+
+  /** Says no in the log and in the audit trail; the visitor is answered by others. */
+  refused(no: { readonly export: string; readonly reason: string; readonly rule?: string | undefined }): void {
+    this.#context.log.warn({ ...this.#base, ...no, export: printable(no.export) }, 'refused')
+    this.audit.refused(this.#asker, no)
+  }
+
+  /** TLS has turned the visitor down: whoever it was. What scanners do is no attempt to come in. */
+  turnedDown(reason: TlsErrorReason): void {
+    if (reason === 'handshake failed' || reason === 'handshake timeout' || reason === 'gone') return
+    this.audit.refused(this.#asker, { reason: `tls: ${reason}` })
   }
 
   async secure(): Promise<Wire> {
-    const { tls, stream } = this.#visitor
+    const { tls } = this.#visitor
     if (tls === undefined) throw new TypeError('STARTTLS at a door without TLS')
-    const secured = await tls.upgrade(stream)
+    const secured = await tls.upgrade()
     this.#context.secured(secured.stream)
+    this.#secured = secured
     this.#door = 'tls'
     this.#cipher = secured.cipher
     const { certificate, psk } = secured
@@ -98,10 +147,49 @@ export class SessionHost implements Host<OpenExport> {
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
 
+  /**
+   * Holds what was granted against what is granted now, by the same decision. Rights that have grown are left as they
+   * are: the client was told of less.
+   */
+  async recheck(): Promise<Standing> {
+    const opened = this.#opened
+    if (opened === undefined) return { kind: 'holds', untilMs: undefined }
+    const distrust = this.#secured?.recheck()
+    if (distrust !== undefined) {
+      return { kind: 'gone', why: `${this.#identity.psk === undefined ? 'certificate' : 'psk'}: ${distrust}` }
+    }
+    const refused = this.#visitor.recheck?.()
+    if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
+    const ruling = await this.#context.control.decide(opened.name, this.#asker)
+    if (ruling.kind === 'refused') return { kind: 'gone', why: `${ruling.reason}${by(ruling.rule)}` }
+    if (opened.rights === 'write' && ruling.rights === 'read')
+      return { kind: 'gone', why: `read only${by(ruling.rule)}` }
+    this.#limit(ruling.rates)
+    const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
+    return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
+  }
+
+  /** Nobody enters an export unless the audit trail has it. */
+  async #written(opened: OpenExport, wants: Wants): Promise<OpenExport | Refusal> {
+    const { name, rights, rule } = opened
+    try {
+      if (wants.enter) await this.audit.open(this.#asker, { export: name, rights, rule })
+      return opened
+    } catch (error) {
+      if (!(error instanceof AuditError)) throw error
+      this.#forget()
+      this.#leave()
+      this.refused({ export: name, reason: 'audit trail', rule })
+      return refusal(Rep.ERR_PLATFORM, 'this gateway can not let anybody in now; its operator can see why')
+    }
+  }
+
   /** Closes what was opened and gives back what was taken; nothing can be opened afterwards. */
   close(): void {
+    // Opened, and gone before the transmission phase began.
+    this.audit.end({ why: 'client gone' })
     this.#forget()
-    this.#releaseExport()
+    this.#leave()
   }
 
   get #asker(): Asker {
@@ -112,9 +200,14 @@ export class SessionHost implements Host<OpenExport> {
     return { conn: this.#context.conn, peer: this.#visitor.peer, who: this.who, door: this.#door }
   }
 
-  /** GO after INFO uses the connection that INFO made: an upstream may count its connections. */
-  #reusable(name: string, wants: Wants): boolean {
-    return this.#opened?.name === name && this.#opened.structured.client === wants.structuredReplies
+  /**
+   * The connection that INFO made, for GO: an upstream may count its connections. Not if the rules have changed in
+   * between.
+   */
+  #reusable(name: string, granted: Granted, wants: Wants): OpenExport | undefined {
+    const opened = this.#opened
+    const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
+    return isSame && opened.rights === granted.rights && this.#upstream === granted.upstream ? opened : undefined
   }
 
   #forget(): void {
@@ -122,10 +215,30 @@ export class SessionHost implements Host<OpenExport> {
     this.#opened = undefined
   }
 
-  #releaseExport(): void {
-    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired)
-    this.#acquired = undefined
+  async #enter(name: string, granted: Granted): Promise<boolean> {
+    const asker = this.#asker
+    if (!(await this.#context.control.acquire(name, asker))) return false
+    this.#acquired = { name, asker }
+    this.#limit(granted.rates)
+    return true
   }
+
+  #leave(): void {
+    if (this.#acquired !== undefined) this.#context.control.release(this.#acquired.name, this.#acquired.asker)
+    this.#acquired = undefined
+    this.#limit([])
+  }
+
+  #limit(rates: readonly Rate[]): void {
+    const before = this.#rates
+    this.#rates = rates
+    this.throttle.use(this.#context.rates.take(rates))
+    this.#context.rates.giveBack(before)
+  }
+}
+
+function by(rule: string | undefined): string {
+  return rule === undefined ? '' : `, ${rule}`
 }
 
 function refusal(reply: Rep, message: string): Refusal {

@@ -2,6 +2,7 @@
  * One connection, told from top to bottom: negotiate, relay, close, and say what happened. It has no bytes in it and no
  * policy: those are negotiation/, relay/ and control.ts.
  */
+import type { SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
@@ -13,12 +14,19 @@ import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { SessionContext } from './context.ts'
 import type { OpenExport } from './open-export.ts'
+import { RightsWatch } from './rights-watch.ts'
 import { SessionHost } from './session-host.ts'
 
 /** A connection that is being served. */
 export interface Session {
   /** Resolves, never rejects, when the connection is closed and all it held is given back. */
   readonly done: Promise<void>
+  /** Ends it if what it was granted is not granted any more; whether it did. */
+  recheck(): Promise<boolean>
+
+  /** Who is on which export since when, and what has moved; undefined while it haggles. */
+  facts(): SessionFacts | undefined
+
   /** Ends it now. */
   stop(reason: string): void
 }
@@ -27,6 +35,8 @@ export interface Session {
 export function startSession(visitor: Visitor, context: Omit<SessionContext, 'secured'>): Session {
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
+  let rights: RightsWatch | undefined
+  let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
     try {
@@ -37,17 +47,26 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       const { export: opened, wire } = negotiated
-      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, early: wire.rest() })
+      const { throttle } = host
+      relay = new Relay({ ...opened, client: stream, upstream: opened.stream, throttle, early: wire.rest() })
+      const { conn: id } = context
+      const { rights: granted, rule } = opened
+      const place = { door: host.door, export: printable(opened.name), rights: granted, rule }
+      told = { id, peer: visitor.peer, who: host.who, ...place, since: new Date().toISOString() }
+      rights = new RightsWatch(host, why => relay?.stop(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
     } finally {
+      rights?.close()
       host.close()
       await settle(stream)
     }
   }
   return {
     done: serve(),
+    recheck: async () => (await rights?.recheck()) ?? false,
+    facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }
@@ -70,12 +89,15 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
   const begin = performance.now()
   context.log.info({ ...facts, ...host.facts }, 'session opened')
   const idle = watchIdle(relay, context.limits.idleMs)
+  let why = 'bug'
   try {
     const end = await relay.run()
+    why = whyOf(end)
     const ms = Math.round(performance.now() - begin)
     const level = end.kind === 'violation' ? 'warn' : 'info'
-    context.log[level]({ ...facts, ...relay.counters, ms, why: whyOf(end), ...causeOf(end) }, 'session ended')
+    context.log[level]({ ...facts, ...relay.counters, ms, why, ...causeOf(end) }, 'session ended')
   } finally {
+    host.audit.end({ ...relay.counters, ms: Math.round(performance.now() - begin), why })
     clearInterval(idle)
   }
 }
@@ -114,6 +136,7 @@ function causeOf(end: RelayEnd): { err?: Error } {
 /** The one place where a failure of a session is caught. The peer learns nothing of it. */
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
   const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
+  if (error instanceof TlsError) host.turnedDown(error.reason)
   if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
   else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
   else if (error instanceof StreamError && error.code === 'TIMEOUT') {

@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto'
 import { chmodSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { PkiError } from './errors.ts'
+import type { HostKeyTexts } from './ssh-host-key.ts'
 
 /** A certificate with its key, as PEM (what we make ourselves: PKCS #8, without a passphrase). */
 export interface KeyedCertificate {
@@ -37,6 +38,20 @@ export function serverFiles(dir: string): LeafFiles {
     cert: join(dir, 'server-cert.pem'),
     key: join(dir, 'server-key.pem'),
   }
+}
+
+/** The SSH host key's files in a folder, named as OpenSSH names them. */
+export function hostKeyFiles(dir: string): { readonly key: string; readonly publicKey: string } {
+  const key = join(dir, 'ssh_host_ed25519_key')
+  return { key, publicKey: `${key}.pub` }
+}
+
+/** Writes a host key, 0600. Throws PkiError if one is there already: clients that know it would refuse another. */
+export function writeHostKey(dir: string, { privateText, publicText }: HostKeyTexts): void {
+  const files = hostKeyFiles(dir)
+  makeFolder(dir)
+  createFile(files.key, privateText, 0o600)
+  replaceFile(files.publicKey, publicText, 0o644)
 }
 
 /** A client's files, in a folder of its own. Throws PkiError for a name that is no folder name. */

@@ -7,6 +7,7 @@ import { checkCrls } from './crl-check.ts'
 import { MaterialError } from './errors.ts'
 import { loadPsks, type PskTable } from './psk.ts'
 import { readText, warnAboutMode } from './read-text.ts'
+import { Trust } from './trust.ts'
 
 /** Files of a TLS door. `clientCa`: who may vouch for clients. `crl`: which of their certificates are revoked. `psk`: keys. */
 export interface ServerMaterialFiles {
@@ -32,6 +33,8 @@ export interface ServerMaterial {
   /** One PEM text a CRL: of a text with two, OpenSSL as Node calls it sees only the first. */
   readonly crl?: string[]
   readonly psk?: PskTable
+  /** What `ca` and `crl` say of certificates that were accepted before; there with `ca`. */
+  readonly trust?: Trust
   readonly warnings: readonly string[]
 }
 
@@ -68,7 +71,7 @@ export function loadServerMaterial(files: ServerMaterialFiles, options: Material
   warnings.push(...(psk?.warnings ?? []))
   return {
     ...pair,
-    ...(ca === undefined ? {} : { ca: ca.text }),
+    ...(ca === undefined ? {} : { ca: ca.text, trust: makeTrust(ca.text, crl?.texts, files.crl) }),
     ...(crl === undefined ? {} : { crl: crl.texts }),
     ...(psk === undefined ? {} : { psk: psk.keys }),
     warnings,
@@ -145,6 +148,14 @@ function loadCrls(file: string): { readonly texts: string[]; readonly crls: read
     return { texts, crls: texts.map(readCrl) }
   } catch (cause) {
     throw notPem(file, 'the CRL can not be read', cause)
+  }
+}
+
+function makeTrust(ca: string, crl: readonly string[] | undefined, crlFile: string | undefined): Trust {
+  try {
+    return new Trust(ca, crl)
+  } catch (cause) {
+    throw notPem(crlFile ?? '', 'the CRL can not be read', cause)
   }
 }
 

@@ -8,16 +8,16 @@ import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import { printable } from '../protocol/strings.ts'
 import { compileCidrs } from './cidr.ts'
-import { type PatternRules, parsePattern } from './pattern.ts'
+import { type PatternRules, parsePattern, patternRules } from './pattern.ts'
 
 /** A compiled `cert:` form. */
 export type CertificateTest = (facts: CertificateFacts) => boolean
 
 type ValuesOf = (facts: CertificateFacts) => readonly string[]
 
-const LABELS: PatternRules = { separator: '.', ignoreCase: false }
-const DNS_LABELS: PatternRules = { separator: '.', ignoreCase: true }
-const PATH_PARTS: PatternRules = { separator: '/', ignoreCase: false }
+const LABELS = patternRules({ separator: '.', ignoreCase: false })
+const DNS_LABELS = patternRules({ separator: '.', ignoreCase: true })
+const PATH_PARTS = patternRules({ separator: '/', ignoreCase: false })
 
 const FIELDS: ReadonlyMap<string, (value: string) => Parsed<CertificateTest>> = new Map([
   ['cn', value => patternTest(value, LABELS, facts => facts.commonNames)],
@@ -62,7 +62,11 @@ function asciiProblem(field: string, value: string): Parsed<CertificateTest> | u
 function patternTest(text: string, rules: PatternRules, valuesOf: ValuesOf): Parsed<CertificateTest> {
   const pattern = parsePattern(text, rules)
   if (!pattern.ok) return pattern
-  return parsed(facts => valuesOf(facts).some(pattern.value))
+  const isMatch = pattern.value
+  return parsed(facts => {
+    for (const value of valuesOf(facts)) if (isMatch(value)) return true
+    return false
+  })
 }
 
 /** Both sides of the `@` on their own, so that no wildcard reaches over it (RFC 5321, 4.1.2: only the domain folds). */
@@ -102,6 +106,12 @@ function hashTest(
   if (hash === undefined)
     return unparsed('a hash is SHA256: and 64 hex digits, as `openssl x509 -fingerprint -sha256` prints them')
   return parsed(facts => hashOf(facts) === hash)
+}
+
+/** The hash that `cert:fingerprint=` or `cert:spki=` names, as the facts of a certificate have it. */
+export function parseCertificateHash(field: string, text: string): string | undefined {
+  const value = /^sha256:/i.test(text) ? text.slice('SHA256:'.length) : ''
+  return parseHexHash(value) ?? (field === 'spki' ? parseBase64Hash(value) : undefined)
 }
 
 function parseHexHash(text: string): string | undefined {

@@ -5,17 +5,42 @@ export type CidrMatcher = (address: string | undefined) => boolean
 
 /** A test whether one of the networks holds an address; no networks hold none. */
 export function compileCidrs(networks: readonly Cidr[]): CidrMatcher {
+  const ranges = networks.map(rangeOf)
   return text => {
-    const address = text === undefined ? undefined : parseAddress(text)
-    return address !== undefined && networks.some(network => isInCidr(network, address))
+    const address = text === undefined ? undefined : addressOf(text)
+    if (address === undefined) return false
+    for (const range of ranges) if (isIn(range, address)) return true
+    return false
   }
 }
 
-/** Whether the address lies in the network. Families never match each other; a v4-mapped v6 address is v4. */
-export function isInCidr(cidr: Cidr, address: IpAddress): boolean {
-  if (cidr.family !== address.family) return false
-  const hostBits = BigInt((cidr.family === 4 ? 32 : 128) - cidr.prefix)
-  return address.value >> hostBits === cidr.network >> hostBits
+interface Range {
+  readonly family: Cidr['family']
+  readonly first: bigint
+  readonly last: bigint
+}
+
+/** Families never match each other; a v4-mapped v6 address is v4. */
+function isIn({ family, first, last }: Range, address: IpAddress): boolean {
+  return family === address.family && address.value >= first && address.value <= last
+}
+
+function rangeOf({ family, network, prefix }: Cidr): Range {
+  const hostBits = BigInt((family === 4 ? 32 : 128) - prefix)
+  const first = (network >> hostBits) << hostBits
+  return { family, first, last: first + (1n << hostBits) - 1n }
+}
+
+/** One visitor's address is held against many networks, one after the other. */
+let lastText: string | undefined
+let lastAddress: IpAddress | undefined
+
+function addressOf(text: string): IpAddress | undefined {
+  if (text !== lastText) {
+    lastAddress = parseAddress(text)
+    lastText = text
+  }
+  return lastAddress
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { UseLimits } from '../config/config.ts'
 import type { DoorKind, Identity, Rights } from './identity.ts'
 import type { Who } from './who.ts'
 
@@ -6,6 +7,8 @@ export interface AllowRule {
   readonly who: readonly Who[]
   readonly rights: Rights
   readonly untilMs?: number
+  /** What each identity that comes in by this rule may use. */
+  readonly limits?: UseLimits
   /** Where it is written: `nbdgate.yaml:34`. */
   readonly source: string
 }
@@ -29,7 +32,13 @@ export type RefusalReason = 'no such export' | 'wrong door' | 'denied' | 'no rul
 
 /** What a visitor gets, and the rule that decided it. `untilMs` says how long the rule holds; the caller sees to it. */
 export type Decision =
-  | { readonly kind: 'granted'; readonly rights: Rights; readonly rule: string; readonly untilMs?: number }
+  | {
+      readonly kind: 'granted'
+      readonly rights: Rights
+      readonly rule: string
+      readonly untilMs?: number
+      readonly limits?: UseLimits
+    }
   | { readonly kind: 'refused'; readonly reason: RefusalReason; readonly rule?: string }
 
 /**
@@ -45,19 +54,26 @@ export function decide(
   const { identity, door } = visitor
   if (policy.doors !== undefined && !policy.doors.includes(door)) return { kind: 'refused', reason: 'wrong door' }
 
-  const denied = policy.deny.find(rule => rule.who.every(who => who.holds(identity)))
+  const denied = policy.deny.find(rule => allHold(rule.who, identity))
   if (denied !== undefined) return { kind: 'refused', reason: 'denied', rule: denied.source }
 
   // A rule without conditions would hold for everybody: it is no rule. (Above, the same slip keeps everybody out.)
-  const holding = policy.allow.filter(rule => rule.who.length > 0 && rule.who.every(who => who.holds(identity)))
+  const holding = policy.allow.filter(rule => rule.who.length > 0 && allHold(rule.who, identity))
   const valid = holding.filter(rule => rule.untilMs === undefined || nowMs < rule.untilMs)
   const granted = valid.find(rule => rule.rights === 'write') ?? valid[0]
   if (granted !== undefined) {
-    const { rights, source, untilMs } = granted
-    return { kind: 'granted', rights, rule: source, ...(untilMs !== undefined && { untilMs }) }
+    const { rights, source, untilMs, limits } = granted
+    const more = { ...(untilMs !== undefined && { untilMs }), ...(limits !== undefined && { limits }) }
+    return { kind: 'granted', rights, rule: source, ...more }
   }
   const expired = holding[0]
   return expired === undefined
     ? { kind: 'refused', reason: 'no rule' }
     : { kind: 'refused', reason: 'expired', rule: expired.source }
+}
+
+/** `every`, without a function a rule: there may be thousands. */
+function allHold(conditions: readonly Who[], identity: Identity): boolean {
+  for (const who of conditions) if (!who.holds(identity)) return false
+  return true
 }

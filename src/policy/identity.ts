@@ -1,5 +1,6 @@
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import { printable } from '../protocol/strings.ts'
+import type { SshFacts } from '../ssh/facts.ts'
 
 /** How a visitor came in. */
 export type DoorKind = 'tls' | 'ssh' | 'tcp' | 'unix'
@@ -15,6 +16,8 @@ export interface Identity {
   readonly certificate?: CertificateFacts
   /** The name of the pre-shared key that the visitor has proved to hold. */
   readonly psk?: string
+  /** The SSH login, where there was one. */
+  readonly ssh?: SshFacts
   /** User and group of the process at the other end of a Unix socket (unix(7), SO_PEERCRED). */
   readonly uid?: number
   readonly gid?: number
@@ -25,11 +28,20 @@ export interface Identity {
  * `unknown`. Control characters are escaped. For eyes only: a name decides nothing, two identities can share it.
  */
 export function nameOf(identity: Identity): string {
-  const { certificate, psk, uid, address } = identity
+  const { certificate, psk, ssh, uid, address } = identity
   if (certificate !== undefined) return printable(certificateName(certificate))
   if (psk !== undefined) return printable(`psk:${psk}`)
+  if (ssh !== undefined) return printable(ssh.user === undefined ? `ssh:key=${ssh.key}` : `ssh:user=${ssh.user}`)
   if (uid !== undefined) return `uid:${uid}`
   return address === undefined ? 'unknown' : printable(`address:${address}`)
+}
+
+/** What tells one identity from another, for counting: the strongest fact that is known of it. */
+export function keyOf(identity: Identity): string {
+  const { certificate, ssh, uid, address } = identity
+  if (certificate !== undefined) return `cert ${certificate.fingerprint}`
+  if (ssh !== undefined) return `ssh ${ssh.key} ${ssh.user}`
+  return uid === undefined ? `address ${address ?? ''}` : `uid ${uid}`
 }
 
 function certificateName(facts: CertificateFacts): string {

@@ -1,10 +1,32 @@
 import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
 
+/** Values whose parts are remembered: one visitor's are held against many patterns. */
+const REMEMBERED = 64
+
 /** How the text of a certificate field falls into parts. */
 export interface PatternRules {
   readonly separator: '.' | '/'
   /** ASCII letters only: Unicode's folding would make the Kelvin sign a `k`. */
   readonly ignoreCase: boolean
+  /** The parts of a value; remembers those of the last few. */
+  readonly partsOf: (value: string) => readonly string[]
+}
+
+/** Rules for a kind of value. */
+export function patternRules(form: Pick<PatternRules, 'separator' | 'ignoreCase'>): PatternRules {
+  const known = new Map<string, readonly string[]>()
+  let last = ''
+  let lastParts = split('', form)
+  const partsOf = (value: string): readonly string[] => {
+    if (value === last) return lastParts
+    const parts = known.get(value) ?? split(value, form)
+    if (known.size >= REMEMBERED) known.clear()
+    known.set(value, parts)
+    last = value
+    lastParts = parts
+    return parts
+  }
+  return { ...form, partsOf }
 }
 
 /**
@@ -17,7 +39,20 @@ export function parsePattern(text: string, rules: PatternRules): Parsed<(value: 
     const kind = rules.separator === '/' ? 'path part' : 'label'
     return unparsed(`* stands for one whole ${kind} and ** for any number of them; neither can be a piece of one`)
   }
-  return parsed(value => matches(pattern, split(value, rules)))
+  if (!text.includes('*') && !rules.ignoreCase) return parsed(value => value === text)
+  const { partsOf } = rules
+  if (!pattern.includes('**')) return parsed(value => matchesOneByOne(pattern, partsOf(value)))
+  return parsed(value => matches(pattern, partsOf(value)))
+}
+
+/** From the end, where names of one kind differ least often by chance: `*.lab.example`. */
+function matchesOneByOne(pattern: readonly string[], parts: readonly string[]): boolean {
+  if (pattern.length !== parts.length) return false
+  for (let at = pattern.length - 1; at >= 0; at--) {
+    const wanted = pattern[at]
+    if (wanted === '*' ? parts[at] === '' : wanted !== parts[at]) return false
+  }
+  return true
 }
 
 /** Walks both lists at once and remembers only the last `**`: it is never needed to go back beyond that one. */
@@ -44,7 +79,10 @@ function matches(pattern: readonly string[], parts: readonly string[]): boolean 
   return at === pattern.length
 }
 
-function split(text: string, { separator, ignoreCase }: PatternRules): readonly string[] {
+function split(
+  text: string,
+  { separator, ignoreCase }: Pick<PatternRules, 'separator' | 'ignoreCase'>,
+): readonly string[] {
   const folded = ignoreCase ? text.replace(/[A-Z]+/g, letters => letters.toLowerCase()) : text
   return folded.split(separator)
 }

@@ -17,6 +17,8 @@ export const Verdict = {
   SWAP: 2,
   /** This was the last message: all that follows is dropped. */
   STOP: 3,
+  /** Not now: this message and all behind it wait until they are fed again. */
+  WAIT: 4,
 } as const
 export type Verdict = (typeof Verdict)[keyof typeof Verdict]
 
@@ -45,6 +47,7 @@ export class Framer {
   #payloadLeft = 0
   #dropping = false
   #stopped = false
+  #waiting = false
   #feeding = false
   #injected: Buffer[] = []
   readonly #headroom: number
@@ -66,6 +69,11 @@ export class Framer {
     return this.#stopped
   }
 
+  /** Whether the last feed left something over that has to wait. */
+  get waiting(): boolean {
+    return this.#waiting
+  }
+
   /** Bytes of the current payload that have not come yet. */
   get payloadLeft(): number {
     return this.#payloadLeft
@@ -76,13 +84,18 @@ export class Framer {
     return this.#payloadLeft === 0 && this.#headLength === 0
   }
 
-  /** Takes the next bytes of the stream. @throws ProtocolError; the framer can not be used afterwards */
-  feed(chunk: Buffer): void {
+  /**
+   * Takes the next bytes of the stream; how many it took. It is all of them unless a message has to wait: then the rest
+   * is to be fed again, and be it empty. @throws ProtocolError; the framer can not be used afterwards
+   */
+  feed(chunk: Buffer): number {
+    const resumed = this.#waiting
+    this.#waiting = false
     this.#feeding = true
     this.#chunk = chunk
     this.#kept = 0
-    let at = 0
-    while (at < this.#chunk.length && !this.#stopped) {
+    let at = resumed && this.#headLength > 0 ? this.#judgeHead(0) : 0
+    while (at < this.#chunk.length && !this.#stopped && !this.#waiting) {
       if (this.#payloadLeft > 0) at = this.#passPayload(at)
       else {
         if (this.#injected.length > 0) this.#emitInjected(at)
@@ -92,6 +105,7 @@ export class Framer {
     this.#emitKept(this.#stopped || this.#dropping ? this.#kept : at)
     this.#feeding = false
     if (this.#injected.length > 0 && this.#payloadLeft === 0) this.#emitInjected(at)
+    return this.#waiting ? at : chunk.length
   }
 
   /** Sends a message of our own between two of the stream's, as soon as one of those has ended. */
@@ -136,8 +150,18 @@ export class Framer {
       size = this.#grammar.headBytes(this.#head, 0, this.#headLength)
       this.#makeRoom(size)
     }
-    this.#headLength = 0
+    return this.#judgeHead(next)
+  }
+
+  /** Judges the head that was put by, now that it is whole. */
+  #judgeHead(next: number): number {
+    const size = this.#headLength
     const verdict = this.#grammar.judge(this.#head, 0)
+    if (verdict === Verdict.WAIT) {
+      this.#waiting = true
+      return next
+    }
+    this.#headLength = 0
     if (verdict === Verdict.KEEP) this.#emit(Buffer.from(this.#head.subarray(0, size)))
     return this.#apply(verdict, next, next)
   }
@@ -148,6 +172,10 @@ export class Framer {
 
   /** Carries out a verdict on the head that stands from `start` to `end` of the chunk (nowhere: both the same). */
   #apply(verdict: Verdict, start: number, end: number): number {
+    if (verdict === Verdict.WAIT) {
+      this.#waiting = true
+      return start
+    }
     this.#stopped = verdict === Verdict.STOP
     this.#payloadLeft = this.#stopped ? 0 : this.#grammar.payloadBytes
     this.#dropping = verdict === Verdict.DROP && this.#payloadLeft > 0

@@ -16,6 +16,8 @@ import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
 import { RequestOutlet } from './request-outlet.ts'
 import { type Counters, RequestGrammar } from './requests.ts'
+import { ShortWait } from './short-wait.ts'
+import type { Throttle } from './throttle.ts'
 
 /** Requests out above which the client is not read, and below which it is again. */
 const MANY_REQUESTS = { stop: 1024, go: 512 } as const
@@ -27,7 +29,7 @@ const LARGE_REPLY_BYTES = 32 * 1024
 const LINGER_MS = 5000
 
 /** Why the client is not being read: bits of a set. */
-const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4 } as const
+const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4, THROTTLE: 8 } as const
 
 /** How a session's transmission phase ended. */
 export type RelayEnd =
@@ -49,8 +51,16 @@ export interface RelayOptions {
   /** Transmission flags as the client was told them. */
   readonly flags: number
   readonly structured: ReplyKinds
+  /** What holds the client's requests back. */
+  readonly throttle: Throttle
   /** What the client sent ahead of the answer to GO. */
   readonly early: Buffer
+}
+
+/** A chunk of the client's of which all from `used` on is put off. */
+interface Late {
+  readonly chunk: Buffer
+  readonly used: number
 }
 
 export class Relay {
@@ -74,6 +84,13 @@ export class Relay {
   readonly #structured: ReplyKinds
   readonly #lifts: boolean
   readonly #early: Buffer
+  readonly #onlyReply = new ShortWait()
+  readonly #nextRequest = new ShortWait()
+  readonly #throttle: Throttle
+  /** What the client has sent and has to wait for its budget. */
+  #late: Late | undefined
+  #endedEarly = false
+  #budget: NodeJS.Timeout | undefined
   #end: RelayEnd | undefined
   #resolve: (end: RelayEnd) => void = () => {}
   #reject: (bug: unknown) => void = () => {}
@@ -88,6 +105,7 @@ export class Relay {
     this.#structured = options.structured
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
+    this.#throttle = options.throttle
     this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
     this.#toClient = new ReplyOutlet(options.client, options.upstream)
     const requests = new RequestGrammar(options, this.#pending, this.counters, this.#refuse)
@@ -128,20 +146,16 @@ export class Relay {
   readonly #clientSink: ByteSink = {
     data: chunk => {
       if (this.#end !== undefined || this.#leaving) return
-      try {
-        this.#requests.feed(chunk)
-        this.#toUpstream.flush(chunk)
-      } catch (error) {
-        this.#violated('client', error)
-        return
-      }
-      if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
-      if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
-      if (this.#requests.stopped) this.#leave()
+      this.#nextRequest.end()
+      const late = this.#late
+      if (late === undefined) this.#relayRequests(chunk, 0)
+      else this.#late = { chunk: Buffer.concat([late.chunk.subarray(late.used), chunk]), used: 0 }
     },
     ended: () => {
+      // What waits for its budget goes before the end.
+      if (this.#late !== undefined) this.#endedEarly = true
       // A client may end its direction after its last request and still read the replies.
-      if (this.#requests.atBoundary) this.#leave()
+      else if (this.#requests.atBoundary) this.#leave()
       else this.#clientGone(new ProtocolError('TRUNCATED', 'the client ended in the middle of a request'))
     },
     closed: error => {
@@ -167,7 +181,41 @@ export class Relay {
     drained: () => this.#release(Hold.UPSTREAM_BACKLOG),
   }
 
+  #relayRequests(chunk: Buffer, from: number): void {
+    try {
+      const used = from + this.#requests.feed(from === 0 ? chunk : chunk.subarray(from))
+      const { waiting } = this.#requests
+      this.#toUpstream.flush(waiting ? undefined : chunk)
+      if (this.#pending.count === 1) this.#onlyReply.begin()
+      if (waiting) this.#putOff({ chunk, used })
+    } catch (error) {
+      this.#violated('client', error)
+      return
+    }
+    if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
+    if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
+    if (this.#requests.stopped) this.#leave()
+  }
+
+  /** Puts off what the client has sent until its budget allows for the next request. */
+  #putOff(late: Late): void {
+    this.#late = late
+    this.#hold(Hold.THROTTLE)
+    this.#budget = setTimeout(this.#goOn, this.#throttle.waitMs)
+  }
+
+  readonly #goOn = (): void => {
+    const late = this.#late
+    if (late === undefined || this.#end !== undefined) return
+    this.#late = undefined
+    this.#relayRequests(late.chunk, late.used)
+    if (this.#late !== undefined || this.#end !== undefined) return
+    this.#release(Hold.THROTTLE)
+    if (this.#endedEarly) this.#clientSink.ended()
+  }
+
   #relayReplies(chunk: Buffer): void {
+    this.#onlyReply.end()
     try {
       this.#replies.feed(chunk)
     } catch (error) {
@@ -176,6 +224,7 @@ export class Relay {
       return
     }
     this.#toClient.flush(chunk)
+    if (this.#pending.count === 0) this.#nextRequest.begin()
     if (!this.#toClient.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
@@ -259,6 +308,7 @@ export class Relay {
   #finish(end: RelayEnd): void {
     if (this.#end !== undefined) return
     this.#end = end
+    clearTimeout(this.#budget)
     this.#lingerOn()
   }
 

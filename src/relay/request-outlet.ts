@@ -28,18 +28,27 @@ export class RequestOutlet {
     this.#pieces.push(bytes)
   }
 
-  /** Writes what was taken. The pieces are parts of the client's `chunk`, which is given back when they have left. */
-  flush(chunk: Buffer): void {
+  /**
+   * Writes what was taken. The pieces are parts of the client's `chunk`, which is given back when they have left; without
+   * it there is more of the chunk to come.
+   */
+  flush(chunk?: Buffer): void {
     const last = this.#pieces.pop()
-    if (last === undefined) {
-      this.#client.release(chunk)
-      return
-    }
-    this.#gather(chunk.length)
+    if (last !== undefined) this.#gather(last.length)
     for (const piece of this.#pieces) this.#upstream.write(piece)
     this.#pieces.length = 0
-    this.#chunks.push(chunk)
-    this.#upstream.write(last, this.#sent)
+    if (chunk === undefined) {
+      if (last !== undefined) this.#upstream.write(last)
+    } else if (last === undefined) this.#giveBack(chunk)
+    else {
+      this.#chunks.push(chunk)
+      this.#upstream.write(last, this.#sent)
+    }
+  }
+
+  /** Gives back a chunk of which nothing is left to write; parts of it may be on their way. */
+  #giveBack(chunk: Buffer): void {
+    if (this.#upstream.unsentBytes === 0) this.#client.release(chunk)
   }
 
   /**

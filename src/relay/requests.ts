@@ -16,6 +16,7 @@ import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import { type Grammar, Verdict } from './framer.ts'
 import type { Pending } from './pending.ts'
 import type { ReplyKinds } from './replies.ts'
+import type { Throttle } from './throttle.ts'
 
 /** What the requests of a session are held against. */
 export interface RequestRules {
@@ -23,6 +24,7 @@ export interface RequestRules {
   /** Transmission flags as the client was told them. */
   readonly flags: number
   readonly structured: ReplyKinds
+  readonly throttle: Throttle
 }
 
 /** Requests of a session by kind, and payload bytes both ways. */
@@ -47,12 +49,14 @@ export class RequestGrammar implements Grammar {
   readonly #pending: Pending
   readonly #counters: Counters
   readonly #refuse: Refuse
+  readonly #throttle: Throttle
   readonly #allowedFlags: readonly number[]
   /** The size as a number, or -1 when it is too large to be one exactly. */
   readonly #size: number
 
   constructor(rules: RequestRules, pending: Pending, counters: Counters, refuse: Refuse) {
     this.#rules = rules
+    this.#throttle = rules.throttle
     this.#pending = pending
     this.#counters = counters
     this.#refuse = refuse
@@ -79,6 +83,7 @@ export class RequestGrammar implements Grammar {
       this.#refuse(type, error, bytes, at)
       return Verdict.DROP
     }
+    if (!this.#throttle.admits(type, length)) return Verdict.WAIT
     this.#count(type, length)
     // A READ that is lifted comes back as one chunk, which is all that DF asks for; the upstream does not know the flag.
     if (type === Cmd.READ && !this.#rules.structured.upstream) {

@@ -12,6 +12,7 @@ import { DuplexStream } from '../stream/duplex-stream.ts'
 import { PooledSocket } from '../stream/pooled-socket.ts'
 import { UpstreamError } from './errors.ts'
 import { openFile } from './file.ts'
+import { SshPool } from './ssh.ts'
 
 /** A connected upstream. */
 export type Link =
@@ -40,10 +41,15 @@ export async function connectUpstream(
   config: UpstreamConfig,
   wants: { readonly readOnly: boolean },
   signal: AbortSignal,
+  ssh: SshPool = new SshPool(),
 ): Promise<Link> {
   if (config.kind === 'file') {
     const { stream, ...facts } = await openFile(config.path, wants)
     return { kind: 'file', stream: new DuplexStream(stream), ...facts }
+  }
+  if (config.kind === 'ssh') {
+    const stream = new DuplexStream(await ssh.dial(config, signal))
+    return { kind: 'server', stream, export: config.export, secure: undefined }
   }
   const address = config.kind === 'tcp' ? { host: config.host, port: config.port } : { path: config.path }
   if (!config.tls) {
@@ -61,7 +67,7 @@ export async function connectUpstream(
   return { kind: 'server', stream, export: config.export, secure }
 }
 
-function loadMaterial(config: Exclude<UpstreamConfig, { kind: 'file' }>): ClientMaterial {
+function loadMaterial(config: Exclude<UpstreamConfig, { kind: 'file' | 'ssh' }>): ClientMaterial {
   const { ca, cert, key } = config
   try {
     return loadClientMaterial({
@@ -103,6 +109,8 @@ async function upgrade(
     ...(material.cert === undefined ? {} : { cert: material.cert }),
     ...(material.key === undefined ? {} : { key: material.key }),
     minVersion: 'TLSv1.2',
+    // The default is what NODE_TLS_REJECT_UNAUTHORIZED says.
+    rejectUnauthorized: true,
   })
   const secured = new DuplexStream(tls)
   try {

@@ -1,5 +1,6 @@
 import type { UpstreamConfig } from '../config/config.ts'
 import { UpstreamError } from './errors.ts'
+import { SshPool } from './ssh.ts'
 
 /**
  * Fewer than the 10 connections that nbd-server's listen(2) lets wait. Beyond them the kernel drops the last step of the
@@ -18,6 +19,8 @@ interface Line {
 
 /** Opens a few connections at a time to each server, so that a crowd of visitors does not overrun its backlog. */
 export class DialQueue {
+  /** Connections that the dials of one gateway share. */
+  readonly ssh = new SshPool()
   readonly #lines = new Map<string, Line>()
 
   /**
@@ -26,7 +29,7 @@ export class DialQueue {
    */
   async run<Link>(upstream: UpstreamConfig, dial: () => Promise<Link>): Promise<Link> {
     if (upstream.kind === 'file') return dial()
-    const place = upstream.kind === 'tcp' ? `${upstream.host}:${upstream.port}` : upstream.path
+    const place = upstream.kind === 'unix' ? upstream.path : `${upstream.host}:${upstream.port}`
     await this.#enter(place)
     try {
       return await dial()

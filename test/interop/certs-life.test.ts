@@ -4,11 +4,13 @@ import { readFileSync } from 'node:fs'
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect } from 'vitest'
+import { Cmd, Opt, Rep } from '../../src/protocol/constants.ts'
 import { test } from '../support/fixtures.ts'
 import { MAIN, type RunningGateway } from '../support/gateway.ts'
 import { type RunResult, run, runOk } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
 import { config } from './configs.ts'
+import { greeted, infoData } from './raw-client.ts'
 
 type StartGateway = (yaml: string) => Promise<RunningGateway>
 
@@ -215,6 +217,26 @@ requires(
     expect(running.log().filter(({ msg }) => msg === 'key material')).toHaveLength(1)
     const chain = ['-CAfile', shop.path('root-cert.pem'), '-untrusted', shop.path('server-cert.pem')]
     await runOk(['openssl', 'verify', '-x509_strict', ...chain, shop.path('server-cert.pem')])
+  })
+
+  test('what is revoked under a running gateway ends its session, and no other', async ({ dir, gateway }) => {
+    const shop = await authority(dir)
+    const running = await serve(dir, shop, gateway)
+    const enter = async (name: string) => {
+      const read = (file: string) => readFileSync(shop.path(name, file), 'utf8')
+      const [ca, cert, key] = [read('ca-cert.pem'), read('client-cert.pem'), read('client-key.pem')]
+      const client = await greeted({ host: '127.0.0.1', port: running.port('tls') })
+      await client.startTls({ ca, cert, key, servername: 'localhost' })
+      expect((await client.option(Opt.GO, infoData('disk'))).at(-1)?.type).toBe(Rep.ACK)
+      return client
+    }
+    const [alice, bob] = [await enter('alice'), await enter('bob')]
+    await shop.make('revoke', 'bob')
+    const ended = await running.waitForLog(line => line.msg === 'session ended')
+    expect(ended).toMatchObject({ who: 'cert:cn=bob', why: 'no longer allowed: certificate: revoked' })
+    await bob.closed()
+    alice.request(Cmd.READ, 7n, 0n, 512)
+    expect(await alice.simpleReply(512)).toMatchObject({ error: 0, cookie: 7n })
   })
 
   test('two commands at once lose nothing, and a list of others stays', async ({ dir }) => {

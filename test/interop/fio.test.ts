@@ -1,40 +1,16 @@
 // fio writes at random places with 64 requests in flight, and finds every block again.
-import { chown, copyFile, mkdir, readFile, truncate, writeFile } from 'node:fs/promises'
+import { readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import type { LeafFiles } from '../../src/pki/files.ts'
 import { test } from '../support/fixtures.ts'
 import { run, runOk } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
 import { allow, config, tlsDoor } from './configs.ts'
+import { AS_NOBODY, home } from './fio-home.ts'
 
 const SIZE_MIB = 32
 const MIB = 1024 * 1024
-const NOBODY = 65534
 const FIO_MS = 120_000
-const IS_ROOT = process.getuid?.() === 0
-
-/**
- * A folder that is somebody's home, with the certificates where libnbd looks for them: fio can not be told another place,
- * and for root that place would be in /etc.
- */
-async function home(dir: string, leaf: LeafFiles): Promise<string> {
-  const folder = join(dir, 'home')
-  const certificates = join(folder, '.pki', 'libnbd')
-  await mkdir(certificates, { recursive: true })
-  const mine = [folder, join(folder, '.pki'), certificates]
-  const names: readonly [string, string][] = [
-    [leaf.ca, 'ca-cert.pem'],
-    [leaf.cert, 'client-cert.pem'],
-    [leaf.key, 'client-key.pem'],
-  ]
-  for (const [from, name] of names) {
-    await copyFile(from, join(certificates, name))
-    mine.push(join(certificates, name))
-  }
-  if (IS_ROOT) for (const path of [dir, ...mine]) await chown(path, NOBODY, NOBODY)
-  return folder
-}
 
 requires('nbd-server', 'fio')('fio over TLS', () => {
   test('finds every block that it wrote, with 64 in flight', { timeout: 2 * FIO_MS }, async ({
@@ -53,8 +29,7 @@ requires('nbd-server', 'fio')('fio over TLS', () => {
     const job = ['--name=verify', '--rw=randwrite', '--bs=4k', '--iodepth=64', `--size=${SIZE_MIB}M`, '--fsync=256']
     const verify = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--verify_state_save=0']
     const where = ['--ioengine=nbd', `--uri=nbds://localhost:${running.port('tls')}/disk`]
-    const as = IS_ROOT ? ['setpriv', `--reuid=${NOBODY}`, `--regid=${NOBODY}`, '--clear-groups'] : []
-    const argv = [...as, 'fio', '--output-format=json', '--output=report.json', ...where, ...job, ...verify]
+    const argv = [...AS_NOBODY, 'fio', '--output-format=json', '--output=report.json', ...where, ...job, ...verify]
     await runOk(argv, { cwd: folder, env: { HOME: folder }, timeoutMs: FIO_MS })
     const report: unknown = JSON.parse(await readFile(join(folder, 'report.json'), 'utf8'))
     const ios = (SIZE_MIB * MIB) / 4096

@@ -1,15 +1,17 @@
 // Pre-shared keys at the TLS door, from the file that GnuTLS's psktool makes: nbdinfo, qemu-img and openssl come in with
 // theirs, and nobody comes in with the name alone.
 import { readFileSync } from 'node:fs'
-import { chmod, writeFile } from 'node:fs/promises'
+import { chmod, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect } from 'vitest'
+import { Cmd, Opt, Rep } from '../../src/protocol/constants.ts'
 import { test } from '../support/fixtures.ts'
 import { MAIN, type RunningGateway } from '../support/gateway.ts'
 import type { TestPki } from '../support/pki.ts'
 import { type RunResult, run, runOk } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
 import { config, type Entry, nbdsUri, tlsDoor } from './configs.ts'
+import { greeted, infoData } from './raw-client.ts'
 
 const KEYS = ['alice', 'bob']
 
@@ -106,6 +108,35 @@ requires(
       expect(line).toMatchObject({ reason: 'wrong key' })
     }
     expect(told[0]).toBe(told[1])
+  })
+
+  test('ends the session of a key that is taken out or changed, and no other', async ({ dir, pki, gateway }) => {
+    const running = await serve({ dir, pki, gateway })
+    const keys = join(dir, 'keys.psk')
+    const [alice = '', bob = ''] = readFileSync(keys, 'utf8').trim().split('\n')
+    const enter = async (line: string) => {
+      const [identity = '', hex = ''] = line.split(':')
+      const client = await greeted({ host: '127.0.0.1', port: running.port('tls') })
+      const psk = Buffer.from(hex, 'hex')
+      await client.startTls({ pskCallback: () => ({ psk, identity }), checkServerIdentity: () => undefined })
+      expect((await client.option(Opt.GO, infoData('disk'))).at(-1)?.type).toBe(Rep.ACK)
+      return client
+    }
+    const sessions = { alice: await enter(alice), bob: await enter(bob) }
+    await writeFile(`${keys}.new`, `${alice}\nbob:${'42'.repeat(32)}\n`, { mode: 0o600 })
+    await rename(`${keys}.new`, keys)
+    const ended = await running.waitForLog(line => line.msg === 'session ended')
+    expect(ended).toMatchObject({ who: 'psk:bob', why: 'no longer allowed: psk: wrong key' })
+    await sessions.bob.closed()
+    sessions.alice.request(Cmd.READ, 7n, 0n, 512)
+    expect(await sessions.alice.simpleReply(512)).toMatchObject({ error: 0, cookie: 7n })
+    // A file that is broken changes nothing.
+    await writeFile(`${keys}.new`, 'alice:c0ffee\n', { mode: 0o600 })
+    await rename(`${keys}.new`, keys)
+    await running.waitForLog(line => String(line.msg).startsWith('reload failed'))
+    expect(running.stderr()).not.toContain('c0ffee')
+    sessions.alice.request(Cmd.READ, 8n, 0n, 512)
+    expect(await sessions.alice.simpleReply(512)).toMatchObject({ error: 0, cookie: 8n })
   })
 
   test('does not let anybody in who has neither key nor certificate', async ({ dir, pki, gateway }) => {

@@ -151,6 +151,11 @@ export class RawClient {
     return { error, cookie: head.readBigUInt64BE(8), data }
   }
 
+  /** Reads no more from the connection. */
+  pause(): void {
+    this.#raw.pause()
+  }
+
   /** A clean end: DISC, and then the server closes. */
   async disconnect(): Promise<void> {
     this.request(2, 0n, 0n, 0)

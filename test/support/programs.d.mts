@@ -16,6 +16,11 @@ export type Program =
   | 'certtool'
   | 'psktool'
   | 'socat'
+  | 'sshd'
+  | 'ssh'
+  | 'ssh-keygen'
+  | 'ssh-agent'
+  | 'script'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -36,6 +36,11 @@ export const packages = {
   certtool: 'gnutls-bin',
   psktool: 'gnutls-bin',
   socat: 'socat',
+  sshd: 'openssh-server',
+  ssh: 'openssh-client',
+  'ssh-keygen': 'openssh-client',
+  'ssh-agent': 'openssh-client',
+  script: 'bsdutils',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -16,6 +16,7 @@ const LAYERS = [
   'policy',
   'sharing',
   'upstreams',
+  'ssh',
   'pki',
   'config',
   'observe',
@@ -26,13 +27,15 @@ const LAYERS = [
 
 /** npm package → the layers that may know it. A package that is not here may be imported nowhere. */
 const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
+  '@hono/node-server': ['admin'],
   commander: ['cli'],
+  hono: ['admin'],
   koffi: ['platform'],
   'node-forge': ['pki'],
   pino: ['observe'],
-  ssh2: ['doors', 'upstreams'],
+  ssh2: ['doors', 'upstreams', 'ssh'],
   yaml: ['config'],
-  zod: ['config'],
+  zod: ['config', 'cli'],
 }
 
 /** Layers without I/O and clock → the modules of the outside world that they may use all the same. */

@@ -48,6 +48,7 @@ describe('a configuration with every key', () => {
     expect(config).toMatchObject({
       file: '/etc/nbdgate/nbdgate.yaml',
       state: '/etc/nbdgate/state',
+      audit: { onFailure: 'refuse', rotateBytes: 64 * 1024 * 1024 },
       log: { level: 'warn', file: '/etc/nbdgate/gate.log' },
     })
   })
@@ -161,6 +162,7 @@ describe('a configuration with what is required only', () => {
         { kind: 'unix', path: '/s', mode: 0o600, source: 'n.yaml:7' },
       ],
       exports: [],
+      groups: [],
       limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0 },
     })
   })

@@ -54,6 +54,35 @@ describe('YAML that is none', () => {
   })
 })
 
+describe('an ssh door', () => {
+  const door = (lines: string): string => withDoors(`doors:\n  - ssh: 0.0.0.0:22\n${lines}`)
+
+  test.each([
+    ['    host-keys: [k]\n    authorized-keys: a', []],
+    ['    host-keys: k\n    user-ca: a\n    revoked-keys: r', []],
+    ['    authorized-keys: a', ['3:5: `host-keys` is missing']],
+    ['    host-keys: []\n    authorized-keys: a', ['4:16: `host-keys` needs at least one key']],
+    ['    host-keys: [k]', ['3:5: nobody could log in: `authorized-keys` or `user-ca` is missing']],
+    ['    host-keys: [k]\n    user-ca: a\n    cert: c', ['6:5: unknown key `cert`']],
+    ['    host-keys: [k]\n    user-ca: a\n    tcp: 127.0.0.1:1', ['6:5: `tcp` can not stand beside `ssh`']],
+  ])('%j', (lines, problems) => {
+    expect(problemsOf(door(lines))).toEqual(problems)
+  })
+
+  test('is needed by what names it', () => {
+    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual(['6:13: there is no ssh door that could lead here'])
+    expect(problemsOf(withUpstream('    allow: [{ who: ssh:user=x, rights: read }]'))).toEqual([
+      '6:20: ssh: needs an ssh door, and there is none',
+    ])
+  })
+
+  test('is on an address of its own', () => {
+    const both =
+      'doors:\n  - { ssh: "127.0.0.1:22", host-keys: k, user-ca: a }\n  - { tcp: "127.0.0.1:22", from: [::1] }'
+    expect(problemsOf(withDoors(both))).toEqual(['4:12: the door `ssh: 127.0.0.1:22` is on this address already'])
+  })
+})
+
 describe('keys', () => {
   test('that are unknown are reported at the key', () => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n  # here\nexport: []\n`)).toEqual([
@@ -106,17 +135,40 @@ describe('keys', () => {
   })
 })
 
+describe('groups', () => {
+  const withGroups = (groups: string, who: string) =>
+    `${withUpstream(`    allow: [{ who: "${who}", rights: read }]`)}groups:\n${groups}\n`
+
+  test('that are not there, that name groups, and members that are wrong', () => {
+    expect(problemsOf(withGroups('  staff: [address:10.0.0.0/8]', 'group:staff'))).toEqual([])
+    expect(problemsOf(withGroups('  staff: [anyone]', 'group:stuff'))).toEqual(['6:20: there is no group "stuff"'])
+    const wrong = '  staff: [anyone]\n  all: [group:staff, [anyone, adress:10.0.0.0/8]]'
+    expect(problemsOf(withGroups(wrong, 'group:all'))).toEqual([
+      '9:9: a group can not name a group',
+      expect.stringMatching(/^9:31: "adress" is not one of/),
+    ])
+  })
+})
+
+describe('rates', () => {
+  test.each(['10', '0MB/s', '10MB', '1.5MB/s', '10 MB/s'])('%s is none', rate => {
+    const problem = `"${rate}" is not a rate: write a whole number, a unit and /s, like 200MB/s`
+    expect(problemsOf(withUpstream(`    limits: { read: "${rate}" }`))).toEqual([`6:21: ${problem}`])
+  })
+})
+
 describe('keys of later versions are refused by name', () => {
-  test.each(['admin', 'leases', 'groups', 'workers'])('%s', key => {
+  test.each(['leases', 'workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
+  })
+
+  test.each(['http', 'token-file'])('admin: %s', key => {
+    const text = `version: 1\n${UNIX_DOOR}\nexports: []\nadmin: { socket: s, ${key}: x }\n`
+    expect(problemsOf(text)).toEqual([`4:21: \`${key}\` ${LATER}`])
   })
 
   test.each(['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
-  })
-
-  test.each(['read', 'write', 'iops'])('limits of an export: %s', key => {
-    expect(problemsOf(withUpstream(`    limits: { sessions: 1, ${key}: 1 }`))).toEqual([`6:28: \`${key}\` ${LATER}`])
   })
 
   test('keys of tls and tcp doors', () => {
@@ -126,27 +178,21 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
   })
 
-  test('the ssh door', () => {
-    expect(problemsOf(withDoors('doors:\n  - ssh: 0.0.0.0:22\n    host-keys: [k]'))).toEqual([
-      `3:5: \`ssh\` ${LATER}`,
-      `4:5: \`host-keys\` ${LATER}`,
-    ])
-    expect(problemsOf(withUpstream('    doors: [ssh]'))).toEqual([`6:13: the ssh door ${LATER}`])
-  })
-
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
-    expect(problemsOf(withExport('    upstream: nbd+ssh://u@h/x'))).toEqual(['5:15: nbd+ssh:// is not in this version'])
+    expect(problemsOf(withExport('    upstream: nbds+ssh://u@h/x'))).toEqual([
+      '5:15: nbds+ssh:// is not in this version',
+    ])
     expect(problemsOf(withExport('    upstream: { uri: "nbds://h/x", identity: i }'))).toEqual([
-      `5:36: \`identity\` ${LATER}`,
+      `5:36: \`identity\` is for nbd+ssh://`,
     ])
   })
 
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
       '6:20: psk: needs a tls door with `psk`, and there is none',
-      '7:12: ssh: identities need the ssh door, which this version does not have',
+      '7:12: ssh: needs an ssh door, and there is none',
     ])
   })
 })
@@ -157,6 +203,11 @@ describe('values', () => {
     ['version: "1"', '1:10: `version` must be 1'],
     ['state: ""', '1:8: a path can not be empty'],
     ['state: "a\\0b"', '1:8: a path can not contain a NUL'],
+    ['audit: { on-failure: ignore }', '1:22: `on-failure` must be refuse or warn'],
+    ['audit: { rotate-size: 1KiB }', '1:23: `rotate-size` must be at least 64KiB'],
+    ['audit: { rotate-size: many }', '1:23: "many" is not a size'],
+    ['audit: { keep: 3 }', '1:10: unknown key `keep`'],
+    ['audit: {}', '1:1: `audit` needs `state`'],
     ['log: { level: loud }', '1:15: `level` must be debug or info or warn or error'],
     ['log: info', '1:6: `log` must be a map, not text'],
     ['log:', '1:5: `log` must be a map, not empty'],
@@ -169,10 +220,10 @@ describe('values', () => {
     ['limits: { idle: 10 minutes }', '1:17: "10 minutes" is not a time'],
     ['doors: []', '1:8: `doors` needs at least one door'],
     ['doors: {}', '1:8: `doors` must be a list, not a map'],
-    ['doors: [3]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
-    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [3]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
+    ['doors: [{}]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
     ['doors: [{ tcp: "h:1", unix: s }]', '1:11: `tcp` can not stand beside `unix`'],
-    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `tcp` and `unix`'],
+    ['doors: [{ tcp: "h:1", tls: "h:2" }]', '1:9: a door has exactly one of `tls`, `ssh`, `tcp` and `unix`'],
     ['doors: [{ tcp: 10809, from: [10.0.0.0/8] }]', '1:16: `tcp` must be text, not a number; put it in quotes'],
     ['doors: [{ tcp: "h", from: [10.0.0.0/8] }]', '1:16: "h" has no port: write HOST:PORT'],
     ['doors: [{ tcp: "h:1", from: [] }]', '1:29: `from` needs at least one network'],
@@ -216,7 +267,7 @@ describe('values', () => {
     ['exports: [{ deny: [[anyone, "address:x"]] }]', '1:29: "x" is not an IP address or network'],
     ['exports: [{ deny: anyone }]', '1:19: `deny` must be a list, not text'],
     ['exports: [{ doors: [] }]', '1:20: an empty list would shut every door'],
-    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, tcp or unix'],
+    ['exports: [{ doors: [udp] }]', '1:21: an entry of `doors` must be tls, ssh, tcp or unix'],
     ['exports: [{ limits: { sessions: 0 } }]', '1:33: `sessions` must be at least 1'],
   ])('%s', (text, problem) => {
     const problems = problemsOf(text)

@@ -4,7 +4,7 @@ import { connect as connectTcp, createServer, type Socket } from 'node:net'
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Secured } from '../../../src/doors/door.ts'
-import { offerTls, type TlsOptions } from '../../../src/doors/tls.ts'
+import { TlsEnd, type TlsOptions } from '../../../src/doors/tls.ts'
 import type { ServerMaterial } from '../../../src/pki/material.ts'
 import { mintAuthority, mintClient, mintServer } from '../../../src/pki/mint.ts'
 import { DuplexStream } from '../../../src/stream/duplex-stream.ts'
@@ -27,7 +27,13 @@ async function visit(
   options: Partial<TlsOptions> = {},
   meet: (visitor: TLSSocket) => void = () => {},
 ): Promise<Secured> {
-  const offer = offerTls({ mode: 'forced', material: MATERIAL, clientCert: 'required', handshakeMs: 5000, ...options })
+  const offer = new TlsEnd({
+    mode: 'forced',
+    material: MATERIAL,
+    clientCert: 'required',
+    handshakeMs: 5000,
+    ...options,
+  })
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(0, '127.0.0.1')
   await once(server, 'listening')
   const address = server.address()

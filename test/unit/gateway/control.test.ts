@@ -42,6 +42,7 @@ describe('the control plane', () => {
       rights: 'write',
       rule: 'nbdgate.yaml:15',
       description: undefined,
+      rates: [],
       upstream: { kind: 'tcp', tls: false, host: '127.0.0.1', port: 10810, export: 'b' },
     })
   })
@@ -54,25 +55,51 @@ describe('the control plane', () => {
 
   it('gives out as many sessions of an export as its limit says', async () => {
     const one = control()
-    expect(await one.acquire('narrow')).toBe(true)
-    expect(await one.acquire('narrow')).toBe(false)
-    one.release('narrow')
-    expect(await one.acquire('narrow')).toBe(true)
+    expect(await one.acquire('narrow', seven)).toBe(true)
+    expect(await one.acquire('narrow', seven)).toBe(false)
+    one.release('narrow', seven)
+    expect(await one.acquire('narrow', seven)).toBe(true)
   })
 
   it('does not count a no', async () => {
     const one = control()
-    await one.acquire('narrow')
-    await one.acquire('narrow')
-    one.release('narrow')
-    expect(await one.acquire('narrow')).toBe(true)
-    expect(await one.acquire('narrow')).toBe(false)
+    await one.acquire('narrow', seven)
+    await one.acquire('narrow', seven)
+    one.release('narrow', seven)
+    expect(await one.acquire('narrow', seven)).toBe(true)
+    expect(await one.acquire('narrow', seven)).toBe(false)
   })
 
   it('has no limit where none is written, and nothing of what does not exist', async () => {
     const one = control()
-    const taken = await Promise.all(Array.from({ length: 100 }, () => one.acquire('open')))
+    const taken = await Promise.all(Array.from({ length: 100 }, () => one.acquire('open', seven)))
     expect(taken.every(Boolean)).toBe(true)
-    expect(await one.acquire('nowhere')).toBe(false)
+    expect(await one.acquire('nowhere', seven)).toBe(false)
+  })
+
+  it('gives out as many sessions to one identity as its rule says, and to another as many again', async () => {
+    const limits = 'limits: { sessions: 1, read: 10MB/s }'
+    const text = YAML.replace('rights: read\n', `rights: read\n        ${limits}\n`)
+    const one = createControl(parseConfig(text, 'nbdgate.yaml', { validateWho: whoProblem }))
+    expect(await one.acquire('open', seven)).toBe(true)
+    expect(await one.acquire('open', seven)).toBe(false)
+    expect(await one.acquire('open', eight)).toBe(true)
+    one.release('open', seven)
+    expect(await one.acquire('open', seven)).toBe(true)
+    const keys = [seven, eight].map(async asker => await one.decide('open', asker))
+    expect(await Promise.all(keys)).toMatchObject([
+      { rates: [{ key: 'address 192.0.2.7 export open', read: 10_000_000 }] },
+      { rates: [{ key: 'address 192.0.2.8 export open', read: 10_000_000 }] },
+    ])
+  })
+
+  it('takes another configuration, and does not forget who is in', async () => {
+    const one = control()
+    expect(await one.acquire('narrow', seven)).toBe(true)
+    one.replace(parseConfig(YAML.replace('192.0.2.7', '192.0.2.8'), 'nbdgate.yaml', { validateWho: whoProblem }))
+    expect(await one.decide('narrow', seven)).toMatchObject({ kind: 'refused' })
+    expect(await one.acquire('narrow', eight)).toBe(false)
+    one.release('narrow', seven)
+    expect(await one.acquire('narrow', eight)).toBe(true)
   })
 })

@@ -28,7 +28,7 @@ it('says once that a list will end, and once that it has ended, and nothing afte
     void lines.push([level, Object.values(facts)[0], message])
   const log = { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') }
 
-  const unwatch = watchMaterial(config, log)
+  const unwatch = watchMaterial(() => config, log)
   vi.advanceTimersByTime(DAY_MS)
   expect(lines).toEqual([])
   vi.advanceTimersByTime(7 * DAY_MS)

@@ -137,7 +137,13 @@ describe('nbdgate certs', () => {
     const dir = await authority()
     await expect(certs('client', 'a'.repeat(65), '--dir', dir)).rejects.toThrow(/longer than 64/)
     await expect(certs('client', '../mallory', '--dir', dir)).rejects.toThrow(/slash/)
-    expect(readdirSync(dir).sort()).toEqual(['ca-cert.pem', 'ca-crl.pem', 'ca-key.pem'])
+    expect(readdirSync(dir).sort()).toEqual([
+      'ca-cert.pem',
+      'ca-crl.pem',
+      'ca-key.pem',
+      'ssh_host_ed25519_key',
+      'ssh_host_ed25519_key.pub',
+    ])
   })
 
   it.each(['0', '-1', 'x', '1.5', ''])('takes %j days for a mistake in the command line', async days => {

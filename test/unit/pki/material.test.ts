@@ -10,6 +10,7 @@ import {
   type ServerMaterialFiles,
 } from '../../../src/pki/material.ts'
 import { mintAuthority, mintClient, mintServer } from '../../../src/pki/mint.ts'
+import { Trust } from '../../../src/pki/trust.ts'
 import { openssl, temporaryFolder } from './workshop.ts'
 
 const AUTHORITY = mintAuthority()
@@ -71,6 +72,7 @@ describe('loadServerMaterial', () => {
     const list = revocationList(AUTHORITY)
     const material = loadServerMaterial({ ...files, crl: files.put('ca-crl.pem', list) })
     expect(material).toEqual({
+      trust: expect.any(Trust),
       cert: SERVER.certificatePem,
       key: SERVER.privateKeyPem,
       ca: AUTHORITY.certificatePem,

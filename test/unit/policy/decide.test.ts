@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { compilePolicy } from '../../../src/policy/compile.ts'
+import { compileGroups, compilePolicy } from '../../../src/policy/compile.ts'
 import { type AllowRule, decide, type ExportPolicy } from '../../../src/policy/decide.ts'
 import { parseWho, type Who } from '../../../src/policy/who.ts'
 
@@ -109,5 +109,32 @@ describe('compilePolicy', () => {
   test('throws rather than lose a rule that it does not understand', () => {
     const deny = [{ who: ['psk:'], source: 'n.yaml:5' }]
     expect(() => compilePolicy({ ...base, allow: [], deny })).toThrow(/^n\.yaml:5: psk:/)
+  })
+})
+
+describe('a group', () => {
+  const members = (...texts: readonly (readonly string[])[]) =>
+    texts.map((who, index) => ({ who, source: `g:${index}` }))
+  const of = (identity: object, who: readonly string[]) => {
+    const groups = compileGroups([
+      { name: 'lab', members: members(['uid:1', 'address:10.0.0.0/8'], ['uid:2']) },
+      { name: 'nobody', members: [] },
+    ])
+    const rule = { who, rights: 'read' as const, source: 'a:1' }
+    const config = { name: 'x', upstream: { kind: 'file' as const, path: '/x' }, limits: {}, source: 'a:0' }
+    const compiled = compilePolicy({ ...config, allow: [rule], deny: [] }, groups)
+    return decide(compiled, { identity, door: 'unix' }, NOW_MS).kind
+  }
+
+  test('holds whoever all conditions of one entry hold for', () => {
+    expect(of({ uid: 2 }, ['group:lab'])).toBe('granted')
+    expect(of({ uid: 1 }, ['group:lab'])).toBe('refused')
+    expect(of({ uid: 1, address: '10.1.1.1' }, ['group:lab'])).toBe('granted')
+    expect(of({ uid: 1, address: '10.1.1.1' }, ['group:lab', 'uid:2'])).toBe('refused')
+    expect(of({ uid: 2 }, ['group:nobody'])).toBe('refused')
+  })
+
+  test('that is not there is no rule that gets lost', () => {
+    expect(() => of({ uid: 2 }, ['group:law'])).toThrow('a:1: there is no group "law"')
   })
 })

@@ -163,16 +163,19 @@ describe('cert:', () => {
 
 describe('a who that can not be used', () => {
   test.each([
-    ['', '"" is not one of anyone, address:, cert:, psk:, uid:, gid:'],
+    ['', '"" is not one of anyone, address:, cert:, psk:, ssh:, uid:, gid:, group:'],
     ['Anyone', '"Anyone" is not one of'],
     ['anyone:', '"anyone" is not one of'],
     ['alice', '"alice" is not one of'],
-    ['ssh:user=bob', 'ssh: identities need the ssh door, which this version does not have'],
+    ['ssh:bob', 'ssh:bob is not a fact of a login: user= key= principal='],
+    ['ssh:user=', 'ssh:user= needs a value'],
+    ['ssh:user=b*b', '* stands for one whole label'],
+    ['ssh:key=MD5:00', 'a key is named by SHA256: and 43 characters'],
     ['psk:', 'psk: needs the name of a key'],
+    ['psk:al*', '* stands for one whole label'],
     ['cert:dns=bücher.example', 'cert:dns= is ASCII in certificates: write a host name as xn--…'],
     ['cert:email=zoë@example.com', 'cert:email= is ASCII in certificates'],
     ['cert:uri=spiffe://lab/zoë', 'cert:uri= is ASCII in certificates: percent-encode the rest'],
-    ['psk:al*', '* stands for one whole label'],
     ['address:', '"" is not an IP address'],
     ['address:10.0.0.1/8', 'did you mean 10.0.0.0/8?'],
     ['address:2001:db8::1/32', 'did you mean 2001:db8::/32?'],
@@ -215,5 +218,32 @@ describe('a who that can not be used', () => {
 
   test('whoProblem says nothing about a good one', () => {
     expect(whoProblem('cert:cn=alice')).toBeUndefined()
+  })
+})
+
+describe('ssh:', () => {
+  const key = `SHA256:${'Ab1+'.repeat(10)}xyz`
+  const login: Identity = { ssh: { user: 'bob.ops', key, principals: ['ops', 'db.readers'] } }
+
+  test.each([
+    ['ssh:user=bob.ops', true],
+    ['ssh:user=bob', false],
+    ['ssh:user=Bob.ops', false],
+    ['ssh:user=*.ops', true],
+    ['ssh:user=*', false],
+    ['ssh:user=**', true],
+    ['ssh:principal=ops', true],
+    ['ssh:principal=db.*', true],
+    ['ssh:principal=bob.ops', false],
+    [`ssh:key=${key}`, true],
+    [`ssh:key=${key}=`, true],
+    [`ssh:key=SHA256:${'A'.repeat(43)}`, false],
+  ])('%s', (text, expected) => {
+    expect(holds(text, login)).toBe(expected)
+    expect(holds(text, { address: '127.0.0.1' })).toBe(false)
+  })
+
+  test('a user that nothing binds to the key is nobody', () => {
+    expect(holds('ssh:user=**', { ssh: { key, principals: [] } })).toBe(false)
   })
 })

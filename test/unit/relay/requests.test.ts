@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { Framer } from '../../../src/relay/framer.ts'
 import { Pending } from '../../../src/relay/pending.ts'
 import { type Counters, RequestGrammar, type RequestRules } from '../../../src/relay/requests.ts'
+import { Throttle } from '../../../src/relay/throttle.ts'
 import { everySplit, hex } from '../../support/bytes.ts'
 import { ALL_FLAGS, CACHE, DISC, FLUSH, READ, READ_ONLY, request, TRIM, WRITE, WRITE_ZEROES } from './messages.ts'
 
@@ -28,7 +29,7 @@ function requests(rules: Partial<RequestRules> = {}): Requests {
   const refused: { type: number; error: number; cookie: bigint }[] = []
   const written: Buffer[] = []
   const grammar = new RequestGrammar(
-    { sizeBytes: MiB, flags: ALL_FLAGS, structured: NO_STRUCTURE, ...rules },
+    { sizeBytes: MiB, flags: ALL_FLAGS, structured: NO_STRUCTURE, throttle: new Throttle(), ...rules },
     pending,
     counters,
     (type, error, head, at) => refused.push({ type, error, cookie: head.readBigUInt64BE(at + 8) }),
@@ -270,7 +271,7 @@ describe('a conversation of requests', () => {
   it('in which nothing is refused leaves as the memory it came in', () => {
     const pieces: Buffer[] = []
     const counters = { reads: 0, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: 0, bytesWritten: 0 }
-    const rules = { sizeBytes: MiB, flags: ALL_FLAGS, structured: NO_STRUCTURE }
+    const rules = { sizeBytes: MiB, flags: ALL_FLAGS, structured: NO_STRUCTURE, throttle: new Throttle() }
     const grammar = new RequestGrammar(rules, new Pending(), counters, () => {})
     const framer = new Framer(grammar, bytes => pieces.push(bytes))
     const chunk = Buffer.concat([

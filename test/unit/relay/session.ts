@@ -1,5 +1,6 @@
 /** A relay between two streams in the hands of a test. */
 import { Relay, type RelayEnd, type RelayOptions } from '../../../src/relay/relay.ts'
+import { Throttle } from '../../../src/relay/throttle.ts'
 import { FakeStream, nextTurn, settled } from '../../support/bytes.ts'
 import { ALL_FLAGS } from './messages.ts'
 
@@ -22,6 +23,7 @@ export function relaying(
     flags: ALL_FLAGS,
     structured: { client: false, upstream: false },
     early: Buffer.alloc(0),
+    throttle: new Throttle(),
     ...options,
   })
   return { client, upstream, relay, end: relay.run() }

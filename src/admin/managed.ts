@@ -1,0 +1,40 @@
+/** A session as those who run the gateway see it. */
+export interface SessionFacts {
+  /** The `conn` of its log lines. */
+  readonly id: number
+  readonly peer: string
+  readonly who: string
+  readonly door: string
+  readonly export: string
+  readonly rights: 'read' | 'write'
+  /** What granted them: `nbdgate.yaml:34`. */
+  readonly rule: string
+  /** When its transmission phase began, ISO 8601. */
+  readonly since: string
+  readonly reads: number
+  readonly writes: number
+  readonly flushes: number
+  readonly others: number
+  readonly refused: number
+  readonly bytesRead: number
+  readonly bytesWritten: number
+  /** Requests that the upstream has not answered. */
+  readonly inFlight: number
+}
+
+/** What came of a reload. */
+export type ReloadResult =
+  | { readonly kind: 'reloaded'; readonly sessionsEnded: number }
+  /** All stays as it was; one `file:line:col: message`, or sentence, for each thing that is wrong. */
+  | { readonly kind: 'failed'; readonly problems: readonly string[] }
+
+/** What the admin socket can ask of the gateway. */
+export interface Managed {
+  /** In transmission phase now, the oldest first. */
+  sessions(): readonly SessionFacts[]
+  /** Ends one; false if there is none of this number. */
+  kick(id: number): boolean
+  reload(): Promise<ReloadResult>
+  /** Lets nobody in any more, and ends the process when the last session has. */
+  drain(): void
+}

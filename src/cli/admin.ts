@@ -1,0 +1,70 @@
+import { Command } from 'commander'
+import { z } from 'zod'
+import { type AdminFlags, ask, errorOf } from './admin-client.ts'
+import { sessionTable } from './session-table.ts'
+
+const HTTP = { OK: 200, ACCEPTED: 202, NO_CONTENT: 204 } as const
+
+const sessionList = z.object({
+  sessions: z.array(
+    z.looseObject({
+      id: z.number(),
+      who: z.string(),
+      peer: z.string(),
+      door: z.string(),
+      export: z.string(),
+      rights: z.string(),
+      since: z.string(),
+      bytesRead: z.number(),
+      bytesWritten: z.number(),
+    }),
+  ),
+})
+
+const reloadResult = z.union([
+  z.object({ kind: z.literal('reloaded'), sessionsEnded: z.number() }),
+  z.object({ kind: z.literal('failed'), problems: z.array(z.string()) }),
+])
+
+/** The commands that talk to a running gateway through its admin socket. */
+export function adminCommands(): readonly Command[] {
+  return [
+    onGateway('sessions', 'who is on which export').option('--json', 'all facts, as JSON').action(sessions),
+    onGateway('kick', 'end a session now').argument('<id>', 'its number, as `sessions` shows it').action(kick),
+    onGateway('reload', 'read the configuration and all it names again; all of it or nothing').action(reload),
+    onGateway('drain', 'let nobody in any more, and end when the last session has').action(drain),
+  ]
+}
+
+function onGateway(name: string, description: string): Command {
+  return new Command(name)
+    .description(description)
+    .option('--socket <path>', "the gateway's admin socket")
+    .option('-c, --config <file>', 'the configuration that names it')
+}
+
+async function sessions(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {
+  const { status, body } = await ask(flags, 'GET', '/v1/sessions')
+  if (status !== HTTP.OK) throw new Error(errorOf(body))
+  const list = sessionList.parse(body).sessions
+  const text = flags.json === true ? `${JSON.stringify(list, null, 2)}\n` : sessionTable(list, Date.now())
+  process.stdout.write(text)
+}
+
+async function kick(id: string, flags: AdminFlags): Promise<void> {
+  const { status, body } = await ask(flags, 'DELETE', `/v1/sessions/${encodeURIComponent(id)}`)
+  if (status !== HTTP.NO_CONTENT) throw new Error(errorOf(body))
+}
+
+async function reload(flags: AdminFlags): Promise<void> {
+  const { body } = await ask(flags, 'POST', '/v1/reload')
+  const result = reloadResult.parse(body)
+  if (result.kind === 'failed') throw new Error(`all stays as it was:\n${result.problems.join('\n')}`)
+  process.stdout.write(`reloaded; sessions ended: ${result.sessionsEnded}\n`)
+}
+
+async function drain(flags: AdminFlags): Promise<void> {
+  const { status, body } = await ask(flags, 'POST', '/v1/drain')
+  if (status !== HTTP.ACCEPTED) throw new Error(errorOf(body))
+  process.stdout.write('draining\n')
+}

@@ -1,0 +1,129 @@
+// `nbdgate explain`: what the rules of a configuration say of somebody. Asks the function that the gateway asks, and
+// reads the configuration only: no key, no upstream, no running gateway is needed.
+import { Command } from 'commander'
+import { parseAddress } from '../config/cidr.ts'
+import type { Config } from '../config/config.ts'
+import { loadConfig } from '../config/load.ts'
+import { compileCidrs } from '../policy/cidr.ts'
+import { parseClaims } from '../policy/claims.ts'
+import { compileGroups, compilePolicy } from '../policy/compile.ts'
+import { type Explanation, explain, type Step } from '../policy/explain.ts'
+import type { DoorKind, Identity } from '../policy/identity.ts'
+import { whoProblem } from '../policy/who.ts'
+import { printable } from '../protocol/strings.ts'
+import { UsageError } from './errors.ts'
+
+interface ExplainFlags {
+  readonly config: string
+  readonly export: string
+  readonly as: readonly string[]
+  readonly from?: string
+  readonly door?: string
+  readonly json?: boolean
+}
+
+const DOORS: readonly DoorKind[] = ['tls', 'ssh', 'tcp', 'unix']
+
+/** `nbdgate explain`. */
+export function explainCommand(): Command {
+  return new Command('explain')
+    .description('say what would be decided for somebody, and by which line; exit 0: allowed, 1: refused')
+    .requiredOption('-c, --config <file>', 'configuration (YAML)')
+    .requiredOption('--export <name>', 'what is asked for')
+    .option(
+      '--as <who>',
+      'who asks: cert:cn=alice, uid:1000, … (repeatable)',
+      (who, all: string[]) => [...all, who],
+      [],
+    )
+    .option('--from <address>', 'where the visitor comes from')
+    .option('--door <kind>', 'tls, ssh, tcp or unix (default: what fits the visitor)')
+    .option('--json', 'print JSON')
+    .action((flags: ExplainFlags) => {
+      const config = loadConfig(flags.config, { validateWho: whoProblem })
+      const identity = identityOf(flags)
+      const door = doorOf(flags.door, identity, config)
+      const entry = config.exports.find(({ name }) => name === flags.export)
+      const policy = entry === undefined ? undefined : compilePolicy(entry, compileGroups(config.groups))
+      const cut = cutAtAccept(identity, door, config)
+      const explained = explain(policy, { identity, door }, Date.now())
+      const allowed = explained.decision.kind === 'granted' && cut === undefined
+      if (!allowed) process.exitCode = 1
+      const asked = { export: flags.export, door, as: flags.as, ...(flags.from !== undefined && { from: flags.from }) }
+      const answer = { allowed, ...asked, ...(cut !== undefined && { turnedAway: cut }), ...explained }
+      process.stdout.write(
+        flags.json === true
+          ? `${JSON.stringify(answer, undefined, 2)}\n`
+          : `${lines(explained, door, cut).join('\n')}\n`,
+      )
+    })
+}
+
+function identityOf({ as, from }: ExplainFlags): Identity {
+  if (from !== undefined && parseAddress(from) === undefined) {
+    throw new UsageError(`--from ${printable(from, 64)}: this is not an address`)
+  }
+  const claims = parseClaims(from === undefined ? as : [...as, `address:${from}`])
+  if (!claims.ok) throw new UsageError(`--as ${claims.problem}`)
+  return claims.value
+}
+
+/** The door that was named, or the only kind that fits. */
+function doorOf(text: string | undefined, identity: Identity, config: Config): DoorKind {
+  if (text !== undefined) {
+    const door = DOORS.find(kind => kind === text)
+    if (door === undefined) throw new UsageError(`--door ${printable(text, 64)}: not one of ${DOORS.join(', ')}`)
+    return door
+  }
+  if (identity.certificate !== undefined || identity.psk !== undefined) return 'tls'
+  if (identity.ssh !== undefined) return 'ssh'
+  if (identity.uid !== undefined || identity.gid !== undefined) return 'unix'
+  const kinds = new Set(
+    config.doors.map(({ kind }) => kind).filter(kind => kind !== 'unix' || identity.address === undefined),
+  )
+  const [only] = kinds
+  if (only === undefined || kinds.size > 1)
+    throw new UsageError('there are several kinds of doors: say which with --door')
+  return only
+}
+
+/** Why the connection would not even be greeted: `from` of every tcp door leaves its address out. */
+function cutAtAccept({ address }: Identity, door: DoorKind, config: Config): string | undefined {
+  if (
+    !config.doors.some(
+      each => each.kind === door || (each.kind === 'tls' && each.mode === 'selective' && door === 'tcp'),
+    )
+  ) {
+    return `there is no ${door} door`
+  }
+  if (door !== 'tcp' || address === undefined) return undefined
+  const isOpen = config.doors.some(each => {
+    if (each.kind === 'tcp') return compileCidrs(each.from)(address)
+    return each.kind === 'tls' && each.mode === 'selective'
+  })
+  return isOpen ? undefined : 'not in `from` of any tcp door'
+}
+
+function lines({ decision, steps }: Explanation, door: DoorKind, cut: string | undefined): readonly string[] {
+  const by = decision.rule === undefined ? '' : `, by ${decision.rule}`
+  const until = 'untilMs' in decision && decision.untilMs !== undefined ? `, until ${timeText(decision.untilMs)}` : ''
+  const verdict =
+    decision.kind === 'granted'
+      ? `allowed: ${decision.rights}${by}${until}`
+      : `refused: ${decision.reason}${by}${decision.reason === 'wrong door' ? `: ${door} does not lead here` : ''}`
+  return [
+    cut === undefined ? verdict : `refused: turned away: ${cut} (the rules alone: ${verdict})`,
+    ...steps.map(stepLine),
+  ]
+}
+
+function stepLine({ rule, kind, rights, untilMs, who, outcome, unmet }: Step): string {
+  const what = `${rights === undefined ? kind : `${kind} ${rights}`} ${who.join(' + ')}`
+  const until = untilMs === undefined ? '' : ` until ${timeText(untilMs)}`
+  const why = outcome === 'not met' && unmet.length > 0 ? `not met: ${unmet.join(', ')}` : outcome
+  return printable(`  ${rule} ${what}${until}: ${why}`, 4096)
+}
+
+function timeText(ms: number): string {
+  return new Date(ms).toISOString()
+}

@@ -1,0 +1,22 @@
+import type { Config, DoorConfig, UpstreamConfig } from './config.ts'
+
+/** The configuration itself and all files that it names to be read, absolute paths, each once. */
+export function namedFiles(config: Config): readonly string[] {
+  const files = [
+    config.file,
+    ...config.doors.flatMap(ofDoor),
+    ...config.exports.flatMap(each => ofUpstream(each.upstream)),
+  ]
+  return [...new Set(files.filter(file => file !== undefined))]
+}
+
+function ofDoor(door: DoorConfig): readonly (string | undefined)[] {
+  if (door.kind === 'ssh') return [...door.hostKeys, door.authorizedKeys, door.userCa, door.revokedKeys]
+  return door.kind === 'tls' ? [door.cert, door.key, door.clientCa, door.crl, door.psk] : []
+}
+
+function ofUpstream(upstream: UpstreamConfig): readonly (string | undefined)[] {
+  if (upstream.kind === 'file') return []
+  const { ca, cert, key, identity, knownHosts } = upstream
+  return [ca, cert, key, identity, knownHosts]
+}

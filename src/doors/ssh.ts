@@ -1,0 +1,271 @@
+/**
+ * The SSH door: ssh2 as a server behind our own listener, so that limits and addresses are looked at before a byte of
+ * SSH. Each channel that leads to NBD is a visitor of its own, with the identity of the login.
+ */
+import type { Socket } from 'node:net'
+import type { Connection, Server as SshServer } from 'ssh2'
+import type { Log } from '../observe/log.ts'
+import { plainAddress } from '../policy/cidr.ts'
+import { nameOf } from '../policy/identity.ts'
+import { printable } from '../protocol/strings.ts'
+import { DOOR_ALGORITHMS } from '../ssh/algorithms.ts'
+import { type FileProblem, KeyRing } from '../ssh/key-ring.ts'
+import type { Target } from '../ssh/target.ts'
+import type { Door, Reception } from './door.ts'
+import { DoorError } from './errors.ts'
+import { closeServer, listen } from './listen.ts'
+import { SshLink } from './ssh-link.ts'
+import { SshLogin } from './ssh-login.ts'
+import type { SshStream } from './ssh-stream.ts'
+import { openWays } from './ssh-ways.ts'
+import { isNative, loadSsh2, protocolOf, socketOf } from './ssh2.ts'
+import { addressOf, joinAddress } from './tcp.ts'
+
+export interface SshDoorOptions {
+  readonly host: string
+  /** 0: any free port. */
+  readonly port: number
+  /** Host keys. */
+  readonly keys: readonly Buffer[]
+  /** Paths. */
+  readonly authorizedKeys?: string | undefined
+  readonly userCa?: string | undefined
+  readonly revokedKeys?: string | undefined
+  /** From accept to the end of the login. */
+  readonly loginMs: number
+  readonly log: Log
+}
+
+const KEEPALIVE_MS = 15_000
+
+/** An open SSH door. */
+export interface SshDoor extends Door {
+  /** Takes other options, the place excepted. Who has logged in stays, and is held against them at the next channel. */
+  reload(options: SshDoorOptions): void
+}
+
+/** Opens an SSH door. @throws DoorError */
+export async function openSshDoor(options: SshDoorOptions, reception: Reception): Promise<SshDoor> {
+  const { host, port, log } = options
+  if (!isNative()) log.warn({}, 'ssh runs without its native cipher')
+  const door: OpenDoor = {
+    reception,
+    visits: new Set(),
+    isClosing: false,
+    options,
+    ring: ringOf(options),
+    server: serve(options, client => greet(door, client)),
+  }
+  const listener = await listen({ host, port }, `${host}:${port}`, socket => receive(socket, door))
+  listener.on('error', error => reception.failed(error))
+  return {
+    kind: 'ssh',
+    address: addressOf(listener),
+    reload: next => {
+      door.options = next
+      door.ring = ringOf(next)
+      door.server = serve(next, client => greet(door, client))
+    },
+    close: async () => {
+      door.isClosing = true
+      await closeServer(listener)
+      for (const visit of door.visits) visit.endIfIdle()
+    },
+  }
+}
+
+interface OpenDoor {
+  readonly reception: Reception
+  readonly visits: Set<Visit>
+  options: SshDoorOptions
+  ring: KeyRing
+  server: SshServer
+  isClosing: boolean
+}
+
+function serve({ keys }: SshDoorOptions, greeted: (client: Connection) => void): SshServer {
+  const server = new (loadSsh2().Server)({
+    hostKeys: [...keys],
+    ident: 'nbdgate',
+    algorithms: DOOR_ALGORITHMS,
+    keepaliveInterval: KEEPALIVE_MS,
+    keepaliveCountMax: 3,
+  })
+  server.on('connection', greeted)
+  return server
+}
+
+function ringOf(options: SshDoorOptions): KeyRing {
+  const ring = new KeyRing(options, problem => options.log.warn(describe(problem), 'ssh key file'))
+  // Once now, so that what is wrong is said at once.
+  ring.keys()
+  return ring
+}
+
+function greet({ visits }: OpenDoor, client: Connection): void {
+  const visit = [...visits].find(({ socket }) => socket === socketOf(client))
+  if (visit === undefined) client.end()
+  else visit.greet(client)
+}
+
+function receive(socket: Socket, door: OpenDoor): void {
+  const address = plainAddress(socket.remoteAddress ?? '')
+  socket.on('error', () => {})
+  if (address === undefined) {
+    socket.destroy()
+    return
+  }
+  const peer = joinAddress(address, socket.remotePort ?? 0)
+  const reason = door.reception.admit(address)
+  if (reason !== undefined) {
+    socket.destroy()
+    door.reception.turnedAway(peer, reason)
+    return
+  }
+  door.visits.add(new Visit(socket, { address, peer, door }))
+  door.server.injectSocket(socket)
+}
+
+interface Where {
+  readonly address: string
+  readonly peer: string
+  readonly door: OpenDoor
+}
+
+/** One SSH connection, from accept to close. */
+class Visit {
+  readonly socket: Socket
+  readonly #where: Where
+  readonly #log: Log
+  readonly #timer: NodeJS.Timeout
+  #link: SshLink | undefined
+  #login: SshLogin | undefined
+  #error: Error | undefined
+  /** Why we ended it; undefined: we did not. */
+  #why: string | undefined
+  #hasPlace = false
+
+  constructor(socket: Socket, where: Where) {
+    this.socket = socket
+    this.#where = where
+    this.#log = where.door.options.log
+    this.#timer = setTimeout(() => this.#cutOff('no login in time'), where.door.options.loginMs)
+    socket.once('close', () => this.#closed())
+  }
+
+  /** The peer has said that it speaks SSH. */
+  greet(client: Connection): void {
+    const protocol = protocolOf(client)
+    client.on('error', error => {
+      this.#error ??= error
+      this.#link?.end()
+    })
+    if (protocol === undefined) {
+      this.#log.error({ err: new DoorError('this version of ssh2 is not one that we know') }, 'door failed')
+      this.socket.destroy()
+      return
+    }
+    const { address, door } = this.#where
+    const link = new SshLink(client, this.socket, protocol, {
+      broken: reason => (this.#why ??= reason),
+      idle: () => door.isClosing && link.end(),
+    })
+    const giveUp = (): void => link.end()
+    const login = new SshLogin(client, { keys: () => door.ring.keys(), address, giveUp })
+    this.#link = link
+    this.#login = login
+    client.once('ready', () => this.#ready())
+    openWays({
+      link,
+      login,
+      isClosing: () => door.isClosing,
+      reserve: () => this.#reserve(),
+      enter: (stream, target) => this.#enter(stream, target),
+      giveBack: () => this.#giveBack(),
+      refused: (what, reason) => this.#log.warn({ ...this.#facts, what, reason }, 'ssh refused'),
+    })
+  }
+
+  /** Ends the connection if nobody uses it. */
+  endIfIdle(): void {
+    if (this.#link === undefined) this.socket.destroy()
+    else if (this.#link.openStreams === 0) this.#link.end()
+  }
+
+  get #facts(): Record<string, unknown> {
+    const ssh = this.#login?.facts
+    return { peer: this.#where.peer, ...(ssh === undefined ? {} : { who: nameOf({ ssh }), key: ssh.key }) }
+  }
+
+  #ready(): void {
+    clearTimeout(this.#timer)
+    this.#log.info({ ...this.#facts, principals: this.#login?.facts?.principals }, 'ssh login')
+    if (this.#where.door.isClosing) this.#link?.end()
+  }
+
+  #reserve(): string | undefined {
+    const { address, peer, door } = this.#where
+    const reason = door.reception.admit(address)
+    if (reason !== undefined) {
+      door.reception.turnedAway(peer, reason)
+      return 'there are as many sessions as there may be'
+    }
+    this.#hasPlace = true
+    return undefined
+  }
+
+  #enter(stream: SshStream, target: Target): void {
+    const { address, peer, door } = this.#where
+    const ssh = this.#login?.facts
+    if (ssh === undefined || !this.#hasPlace) {
+      stream.destroy()
+      return
+    }
+    this.#hasPlace = false
+    const only = target.kind === 'export' ? target.name : undefined
+    const recheck = (): string | undefined => {
+      const standing = this.#login?.standing()
+      return standing?.kind === 'refused' ? standing.reason : undefined
+    }
+    door.reception.enter({ stream, door: 'ssh', peer, identity: { address, ssh }, only, recheck })
+  }
+
+  #giveBack(): void {
+    if (this.#hasPlace) this.#where.door.reception.left(this.#where.address)
+    this.#hasPlace = false
+  }
+
+  #cutOff(reason: string): void {
+    this.#why ??= reason
+    this.socket.destroy()
+  }
+
+  #closed(): void {
+    const { address, door } = this.#where
+    clearTimeout(this.#timer)
+    door.visits.delete(this)
+    door.reception.left(address)
+    const error = this.#error === undefined || isGoodbye(this.#error) ? {} : { err: this.#error }
+    if (this.#login?.facts !== undefined) {
+      const level = this.#why === undefined ? 'info' : 'warn'
+      this.#log[level](
+        { ...this.#facts, ...(this.#why === undefined ? {} : { reason: this.#why }), ...error },
+        'ssh ended',
+      )
+      return
+    }
+    const { user, reason, attempts } = this.#login?.refusal ?? { user: '', reason: 'no SSH', attempts: 0 }
+    const facts = { user: printable(user, 64), reason: this.#why ?? reason, attempts }
+    this.#log.warn({ ...this.#facts, ...facts, ...error }, 'ssh login failed')
+  }
+}
+
+/** A connection that is reset has ended, however rudely. */
+function isGoodbye(error: Error): boolean {
+  return 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE')
+}
+
+function describe({ file, problem }: FileProblem): Record<string, unknown> {
+  if (problem === undefined) return { file, problem: 'it can not be read: it admits nobody' }
+  return { file, line: problem.line, column: problem.column, problem: problem.message }
+}

@@ -1,0 +1,100 @@
+// The admin socket, by the commands that use it.
+import { stat, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect } from 'vitest'
+import { Opt } from '../../src/protocol/constants.ts'
+import { seededFile } from '../support/disk.ts'
+import { test as base } from '../support/fixtures.ts'
+import { MAIN } from '../support/gateway.ts'
+import { type RunResult, run } from '../support/process.ts'
+import { isConnectable, waitFor } from '../support/wait.ts'
+import { config, tcpDoor } from './configs.ts'
+import { greeted, infoData, type RawClient } from './raw-client.ts'
+
+const HOST = '127.0.0.1'
+const MODE_BITS = 0o777
+
+const nbdgate = (...args: readonly string[]): Promise<RunResult> => run([process.execPath, MAIN, ...args])
+
+const test = base.extend('setup', async ({ dir }) => {
+  const file = await seededFile(join(dir, 'disk.img'), 1)
+  const socket = join(dir, 'admin.sock')
+  const text = (rights: string) => {
+    const exports = [{ name: 'disk', upstream: { file }, allow: [{ who: 'anyone', rights }] }]
+    return config([tcpDoor()], exports, { admin: { socket } })
+  }
+  return { socket, text }
+})
+
+async function entered(port: number): Promise<RawClient> {
+  const client = await greeted({ host: HOST, port })
+  await client.option(Opt.GO, infoData('disk'))
+  return client
+}
+
+test('sessions are listed, and one is ended by its number', async ({ setup, gateway }) => {
+  const running = await gateway(setup.text('write'))
+  expect((await stat(setup.socket)).mode & MODE_BITS).toBe(0o600)
+  const where = ['--socket', setup.socket]
+  expect((await nbdgate('sessions', ...where)).stdout).toBe('nobody is on an export\n')
+  const [first, second] = [await entered(running.port('tcp')), await entered(running.port('tcp'))]
+  const { stdout } = await nbdgate('sessions', '--json', '--config', running.configFile)
+  expect(JSON.parse(stdout)).toMatchObject([
+    { id: 1, who: 'address:127.0.0.1', door: 'tcp', export: 'disk', rights: 'write', bytesRead: 0, inFlight: 0 },
+    { id: 2 },
+  ])
+  const table = (await nbdgate('sessions', ...where)).stdout.split('\n')
+  expect(table[0]).toMatch(/^ID {2}WHO +FROM +DOOR +EXPORT +RIGHTS +SINCE +READ +WRITTEN$/)
+  expect(table[1]).toMatch(/^1 {3}address:127\.0\.0\.1 +127\.0\.0\.1:\d+ +tcp +disk +write +\d+s +0 B +0 B$/)
+  expect(await nbdgate('kick', '1', ...where)).toMatchObject({ code: 0 })
+  await first.closed()
+  await running.waitForLog(line => line.msg === 'session ended' && line.conn === 1 && line.why === 'kicked')
+  expect(await nbdgate('kick', '1', ...where)).toMatchObject({ code: 1, stderr: 'nbdgate: there is no such session\n' })
+  await second.disconnect()
+})
+
+test('a reload says what came of it', async ({ setup, gateway }) => {
+  const running = await gateway(setup.text('write'))
+  const client = await entered(running.port('tcp'))
+  await writeFile(running.configFile, setup.text('read'))
+  expect(await nbdgate('reload', '--socket', setup.socket)).toMatchObject({ code: 0 })
+  await client.closed()
+  await writeFile(running.configFile, 'version: 1\nports: []\n')
+  const broken = await nbdgate('reload', '--socket', setup.socket)
+  expect(broken.code).toBe(1)
+  expect(broken.stderr).toMatch(/^nbdgate: all stays as it was:\n[\s\S]*nbdgate\.yaml:2:1: unknown key `ports`\n$/)
+})
+
+test('drain lets sessions end by themselves, and nobody in', async ({ setup, gateway }) => {
+  const running = await gateway(setup.text('write'))
+  const port = running.port('tcp')
+  const client = await entered(port)
+  expect(await nbdgate('drain', '--socket', setup.socket)).toMatchObject({ code: 0, stdout: 'draining\n' })
+  await waitFor('the door is closed', async () => !(await isConnectable({ host: HOST, port })))
+  expect(await nbdgate('drain', '--socket', setup.socket)).toMatchObject({ code: 0 })
+  await client.disconnect()
+  expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
+})
+
+test('a socket that somebody listens on is not taken, one that was left behind is', async ({ setup, gateway, dir }) => {
+  const running = await gateway(setup.text('write'))
+  const second = join(dir, 'second.yaml')
+  await writeFile(second, setup.text('write'))
+  const refused = await nbdgate('serve', '--config', second)
+  expect(refused).toMatchObject({ code: 1 })
+  expect(refused.stderr).toContain(`can not listen on ${setup.socket}: the address is in use`)
+  running.kill('SIGKILL')
+  await running.waitForExit()
+  const asked = await nbdgate('sessions', '--socket', setup.socket)
+  expect(asked).toMatchObject({ code: 1, stderr: expect.stringContaining('is the gateway running?') })
+  await gateway(setup.text('write'))
+  expect((await nbdgate('sessions', '--socket', setup.socket)).code).toBe(0)
+})
+
+test('without a socket to ask the commands are of no use', async ({ setup, dir }) => {
+  expect(await nbdgate('sessions')).toMatchObject({ code: 2 })
+  const file = join(dir, 'plain.yaml')
+  await writeFile(file, setup.text('write').replace(/"admin": \{[^}]*\}/, '"log": {}'))
+  const { code, stderr } = await nbdgate('kick', '1', '--config', file)
+  expect([code, stderr]).toEqual([2, expect.stringContaining('there is no admin.socket')])
+})
