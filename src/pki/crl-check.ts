@@ -2,7 +2,7 @@
 // an authority that is not covered, and says so to nobody but the log: better to know before the door opens.
 import type { X509Certificate } from 'node:crypto'
 import { type CrlFacts, isCrlOf } from './crl.ts'
-import { readNameForLog } from './der-items.ts'
+import { readNameForLog } from './der-reader.ts'
 import { MaterialError } from './errors.ts'
 import { subjectName } from './subject.ts'
 

@@ -1,7 +1,7 @@
 // What a revocation list says (CertificateList, RFC 5280, 5.1), and whose it is. OpenSSL decides with it who is refused;
 // this is for those who have to know before: `check`, the log at start, `certs list`.
 import { type KeyObject, verify, type X509Certificate } from 'node:crypto'
-import { type DerItem, readItems, readNameForLog, readSequence, readSerial, readTime, Tag } from './der-items.ts'
+import { type DerItem, readItems, readNameForLog, readSequence, readSerial, readTime, Tag } from './der-reader.ts'
 import { subjectName } from './subject.ts'
 
 /** A revocation list, read. */

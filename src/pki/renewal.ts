@@ -2,7 +2,7 @@
 // Loads node-forge.
 import { type KeyObject, X509Certificate } from 'node:crypto'
 import { decodeDer, members } from './der.ts'
-import { readSequence } from './der-items.ts'
+import { readSequence } from './der-reader.ts'
 import { PkiError } from './errors.ts'
 import type { KeyedCertificate } from './files.ts'
 import { type KeyKind, keyIdentifierOf, makeKeyPair, type PublicHalf } from './key-pair.ts'

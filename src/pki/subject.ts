@@ -1,6 +1,6 @@
 // The subject of a certificate as it is written, under what node:crypto makes of it.
 import type { X509Certificate } from 'node:crypto'
-import { readItems, readSequence } from './der-items.ts'
+import { readItems, readSequence } from './der-reader.ts'
 
 /** DER of a certificate's subject. Throws RangeError. */
 export function subjectName(certificate: X509Certificate): Buffer {
