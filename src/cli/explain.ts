@@ -75,7 +75,7 @@ function doorOf(text: string | undefined, identity: Identity, config: Config): D
     if (door === undefined) throw new UsageError(`--door ${printable(text, 64)}: not one of ${DOORS.join(', ')}`)
     return door
   }
-  if (identity.certificate !== undefined) return 'tls'
+  if (identity.certificate !== undefined || identity.psk !== undefined) return 'tls'
   if (identity.ssh !== undefined) return 'ssh'
   if (identity.uid !== undefined || identity.gid !== undefined) return 'unix'
   const kinds = new Set(

@@ -15,6 +15,7 @@ import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { DoorSet } from './door-set.ts'
 import { Limits } from './limits.ts'
+import { watchMaterial } from './material-watch.ts'
 import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 
@@ -83,6 +84,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await endAudit(audit)
     throw error
   }
+  const unwatch = watchMaterial(() => current, log)
   log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const take = async (next: Config): Promise<number> => {
@@ -108,6 +110,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   }
   const end = async (): Promise<void> => {
     draining = true
+    unwatch()
     await doorSet.close()
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')

@@ -137,8 +137,12 @@ export class SessionHost implements Host<OpenExport> {
     this.#secured = secured
     this.#door = 'tls'
     this.#cipher = secured.cipher
-    const { certificate } = secured
-    this.#identity = certificate === undefined ? this.#identity : { ...this.#identity, certificate }
+    const { certificate, psk } = secured
+    this.#identity = {
+      ...this.#identity,
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(psk === undefined ? {} : { psk }),
+    }
     this.#forget()
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
@@ -151,7 +155,9 @@ export class SessionHost implements Host<OpenExport> {
     const opened = this.#opened
     if (opened === undefined) return { kind: 'holds', untilMs: undefined }
     const distrust = this.#secured?.recheck()
-    if (distrust !== undefined) return { kind: 'gone', why: `certificate: ${distrust}` }
+    if (distrust !== undefined) {
+      return { kind: 'gone', why: `${this.#identity.psk === undefined ? 'certificate' : 'psk'}: ${distrust}` }
+    }
     const refused = this.#visitor.recheck?.()
     if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
     const ruling = await this.#context.control.decide(opened.name, this.#asker)

@@ -172,8 +172,8 @@ describe('keys of later versions are refused by name', () => {
   })
 
   test('keys of tls and tcp doors', () => {
-    const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      psk: p }'
-    expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`psk\` ${LATER}`])
+    const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      proxy-protocol: [] }'
+    expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
     const tcp = 'doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: [] }'
     expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
   })
@@ -191,7 +191,7 @@ describe('keys of later versions are refused by name', () => {
 
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
-      '6:20: psk: identities need pre-shared keys, which this version does not have',
+      '6:20: psk: needs a tls door with `psk`, and there is none',
       '7:12: ssh: needs an ssh door, and there is none',
     ])
   })
