@@ -80,16 +80,20 @@ export class TlsEnd {
     const raw = stream.detach()
     let secured: DuplexStream | undefined
     try {
+      const gone = (): void => this.#waiting.get(raw)?.reject(new TlsError('gone', 'the connection closed'))
+      raw.once('close', gone)
       const socket = await new Promise<TLSSocket>((resolve, reject) => {
         this.#waiting.set(raw, { resolve, reject })
-        raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
         // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
         server.emit('connection', raw)
       })
+      raw.off('close', gone)
       secured = new DuplexStream(socket)
       const psk = desk?.proven(socket)
       const proof: Proof = psk === undefined ? { certificate: verified(socket, options) } : { psk }
-      const recheck = (): TlsErrorReason | undefined => this.#against(proof)
+      // OpenSSL has said yes; as long as the door trusts the same as then, only the clock can say no.
+      const recheck = (): TlsErrorReason | undefined =>
+        options === this.#options ? expiryOf(proof) : this.#against(proof)
       const reason = options === this.#options ? undefined : recheck()
       if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
       return {
@@ -157,6 +161,10 @@ function verified(socket: TLSSocket, options: TlsOptions): X509Certificate | und
   // A certificate that is there and bad is never the same as none.
   if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
   return certificate
+}
+
+function expiryOf({ certificate }: Proof): TlsErrorReason | undefined {
+  return certificate !== undefined && Date.now() >= Date.parse(certificate.validTo) ? 'expired' : undefined
 }
 
 function asksForProof({ trust, psk }: ServerMaterial): boolean {

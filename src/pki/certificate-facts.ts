@@ -2,7 +2,7 @@
 // its own kind, whatever characters it is made of (CVE-2021-44532: names that look like several names).
 import { createHash, type X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
-import { isAllText, subjectName } from './subject.ts'
+import { isAllText, publicKeyInfo, subjectName } from './subject.ts'
 
 /** A certificate's names and fingerprints. Names are as certified: neither lower-cased nor trimmed. */
 export interface CertificateFacts {
@@ -47,9 +47,7 @@ export function certificateFacts(certificate: X509Certificate): CertificateFacts
       .filter(address => isIP(address) !== 0)
       .map(canonicalAddress),
     fingerprint: createHash('sha256').update(certificate.raw).digest('hex'),
-    spki: createHash('sha256')
-      .update(certificate.publicKey.export({ type: 'spki', format: 'der' }))
-      .digest('hex'),
+    spki: createHash('sha256').update(publicKeyInfo(certificate)).digest('hex'),
     serial: certificate.serialNumber,
     notAfterMs: Date.parse(certificate.validTo),
   }

@@ -1,16 +1,25 @@
-// The subject of a certificate as it is written, under what node:crypto makes of it.
+// Parts of a certificate as they are written, under what node:crypto makes of it.
 import type { X509Certificate } from 'node:crypto'
 import { readItems, readSequence } from './der-reader.ts'
 
 /** DER of a certificate's subject. Throws RangeError. */
 export function subjectName(certificate: X509Certificate): Buffer {
+  return fieldOf(certificate, 4)
+}
+
+/** DER of a certificate's SubjectPublicKeyInfo; `publicKey.export` makes the same, out of a key that it decodes first. Throws RangeError. */
+export function publicKeyInfo(certificate: X509Certificate): Buffer {
+  return fieldOf(certificate, 5)
+}
+
+/** RFC 5280, 4.1: serialNumber, signature, issuer, validity, subject, subjectPublicKeyInfo; a version may stand before them. */
+function fieldOf(certificate: X509Certificate, nth: number): Buffer {
   const [tbs] = readSequence(certificate.raw)
   const fields = tbs === undefined ? [] : readItems(tbs.content)
-  if (fields[0]?.tag === 0xa0) fields.shift() // version
-  // serialNumber, signature, issuer, validity, subject
-  const subject = fields[4]
-  if (subject === undefined) throw new RangeError('not a certificate')
-  return subject.raw
+  if (fields[0]?.tag === 0xa0) fields.shift()
+  const field = fields[nth]
+  if (field === undefined) throw new RangeError('not a certificate')
+  return field.raw
 }
 
 /** UTF8String, NumericString, PrintableString, T61String, IA5String, VisibleString, UniversalString, BMPString. */
