@@ -91,9 +91,10 @@ export class TlsEnd {
       secured = new DuplexStream(socket)
       const psk = desk?.proven(socket)
       const proof: Proof = psk === undefined ? { certificate: verified(socket, options) } : { psk }
-      // OpenSSL has said yes; as long as the door trusts the same as then, only the clock can say no.
+      // Until a reload what OpenSSL said holds, but for time. Node 24 does not tell the chain that a client sent: held
+      // against trust alone, whoever came by an intermediate authority of his own would be cut off at once.
       const recheck = (): TlsErrorReason | undefined =>
-        options === this.#options ? expiryOf(proof) : this.#against(proof)
+        options === this.#options ? ageOf(proof.certificate) : this.#against(proof)
       const reason = options === this.#options ? undefined : recheck()
       if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
       return {
@@ -163,7 +164,7 @@ function verified(socket: TLSSocket, options: TlsOptions): X509Certificate | und
   return certificate
 }
 
-function expiryOf({ certificate }: Proof): TlsErrorReason | undefined {
+function ageOf(certificate: X509Certificate | undefined): TlsErrorReason | undefined {
   return certificate !== undefined && Date.now() >= Date.parse(certificate.validTo) ? 'expired' : undefined
 }
 
