@@ -3,6 +3,7 @@ import type { Managed, ReloadResult, SessionFacts } from '../admin/managed.ts'
 import type { Admin } from '../admin/server.ts'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
+import type { Explanation } from '../policy/explain.ts'
 import { Ending } from './ending.ts'
 import { loadAll, sharedNames } from './load.ts'
 import { Reloading } from './reloading.ts'
@@ -46,6 +47,10 @@ class Running implements Managed {
 
   sessions(): readonly SessionFacts[] {
     return this.#gateway?.sessions() ?? []
+  }
+
+  async explain(id: number): Promise<Explanation | undefined> {
+    return await this.#gateway?.explain(id)
   }
 
   kick(id: number): boolean {

@@ -11,6 +11,7 @@ import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import type { Explanation } from '../policy/explain.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { DoorSet } from './door-set.ts'
@@ -32,6 +33,9 @@ export interface Gateway {
 
   /** The sessions in transmission phase, the oldest first. */
   sessions(): readonly SessionFacts[]
+
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  explain(id: number): Promise<Explanation | undefined>
 
   /** Ends one of them now; false if there is none of this number. */
   kick(id: number): boolean
@@ -134,8 +138,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await stop()
   }
   const facts = (): readonly SessionFacts[] => [...sessions].flatMap(session => session.facts() ?? [])
+  const find = (id: number): Session | undefined => [...sessions].find(each => each.facts()?.id === id)
   const kick = (id: number): boolean => {
-    const session = [...sessions].find(each => each.facts()?.id === id)
+    const session = find(id)
     session?.stop('kicked')
     return session !== undefined
   }
@@ -144,6 +149,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       return doorSet.doors
     },
     sessions: facts,
+    explain: async id => await find(id)?.explain(),
     kick,
     reload,
     drain,

@@ -4,6 +4,7 @@ import type { Secured, Visitor } from '../doors/door.ts'
 import type { TlsErrorReason } from '../doors/errors.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
 import { AuditError } from '../observe/errors.ts'
+import type { Explanation } from '../policy/explain.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
@@ -167,6 +168,11 @@ export class SessionHost implements Host<OpenExport> {
     this.#limit(ruling.rates)
     const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
     return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
+  }
+
+  /** What the rules say of this visitor and its export now; undefined while it has none. */
+  async explain(): Promise<Explanation | undefined> {
+    return this.#opened === undefined ? undefined : await this.#context.control.explain(this.#opened.name, this.#asker)
   }
 
   /** Nobody enters an export unless the audit trail has it. */
