@@ -117,7 +117,8 @@ export function begin(door: TestDoor, config: ConnectConfig = {}): TestClient {
   client.on('error', () => {})
   const socket = connect({ host: '127.0.0.1', port: door.port })
   socket.on('error', () => {})
-  const closed = once(socket, 'close')
+  // Not once(): a reset on the way would make it reject.
+  const closed = new Promise(resolve => socket.once('close', resolve))
   onTestFinished(() => {
     client.destroy()
     socket.destroy()
