@@ -47,7 +47,7 @@ export interface LimitsConfig {
   readonly idleMs: number
 }
 
-/** One door. `source` is where it is written: `nbdgate.yaml:12`. */
+/** One door. `source` is where it is written: `nbdgate.yaml:12`; `proxyProtocol` are balancers, not empty. */
 export type DoorConfig = TlsDoorConfig | SshDoorConfig | TcpDoorConfig | UnixDoorConfig
 
 /** NBD with STARTTLS. Paths of PEM files; without `clientCa` certificates are not asked for. */
@@ -62,6 +62,7 @@ export interface TlsDoorConfig {
   readonly clientCa?: string
   readonly crl?: string
   readonly clientCert: 'required' | 'optional'
+  readonly proxyProtocol?: readonly Cidr[]
   readonly source: string
 }
 
@@ -74,6 +75,7 @@ export interface SshDoorConfig {
   readonly authorizedKeys?: string
   readonly userCa?: string
   readonly revokedKeys?: string
+  readonly proxyProtocol?: readonly Cidr[]
   readonly source: string
 }
 
@@ -83,6 +85,7 @@ export interface TcpDoorConfig {
   readonly host: string
   readonly port: number
   readonly from: readonly Cidr[]
+  readonly proxyProtocol?: readonly Cidr[]
   readonly source: string
 }
 
@@ -143,7 +146,9 @@ export interface DenyRuleConfig {
 }
 
 /** What is behind an export: an NBD server, or a file or block device. */
-export type UpstreamConfig = (UpstreamUri & UpstreamMaterial) | { readonly kind: 'file'; readonly path: string }
+export type UpstreamConfig =
+  | (UpstreamUri & UpstreamMaterial & UpstreamProxy)
+  | { readonly kind: 'file'; readonly path: string }
 
 /** Paths: of PEM files for TLS, where `cert` and `key` come together; of a private key and known hosts for SSH. */
 export interface UpstreamMaterial {
@@ -152,4 +157,9 @@ export interface UpstreamMaterial {
   readonly key?: string | undefined
   readonly identity?: string | undefined
   readonly knownHosts?: string | undefined
+}
+
+/** Whether a server is told of the client in a PROXY header. */
+export interface UpstreamProxy {
+  readonly proxyProtocol?: 'v2' | undefined
 }

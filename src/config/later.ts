@@ -7,7 +7,7 @@ import type { Path } from './yaml-source.ts'
 
 const TOP = ['leases', 'workers']
 const ADMIN = ['http', 'token-file']
-const DOOR = ['psk', 'proxy-protocol']
+const DOOR = ['psk']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 

@@ -79,6 +79,8 @@ export class TlsEnd {
         stream: secured,
         certificate: certificate && certificateFacts(certificate),
         cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}`,
+        version: socket.getProtocol() ?? '',
+        suite: socket.getCipher().name,
         recheck,
       }
     } catch (error) {

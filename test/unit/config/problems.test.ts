@@ -171,11 +171,9 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
   })
 
-  test('keys of tls and tcp doors', () => {
+  test('keys of tls doors', () => {
     const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      psk: p }'
     expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`psk\` ${LATER}`])
-    const tcp = 'doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: [] }'
-    expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
   })
 
   test('upstreams', () => {

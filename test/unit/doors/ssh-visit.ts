@@ -58,6 +58,7 @@ export async function openDoor(
       keys: loadHostKeys([hostKey]).keys,
       authorizedKeys,
       loginMs: options.loginMs ?? 10_000,
+      headerMs: 10_000,
       log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
     },
     {
