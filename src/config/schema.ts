@@ -41,7 +41,7 @@ const who = z
 
 const balancers = {
   'proxy-protocol': z
-    .array(text(parseCidr))
+    .array(text(parseCidr).refine(({ prefix }) => prefix > 0, 'everybody would be believed; name the balancers'))
     .min(1, 'needs at least one network')
     .optional()
     .describe('Balancers: a PROXY header (v1 or v2) is demanded from these networks, and believed.'),

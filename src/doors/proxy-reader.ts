@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import { ProtocolError } from '../protocol/errors.ts'
 import type { ProxyHeader } from '../protocol/proxy-facts.ts'
 import { decodeProxyHeader } from '../protocol/proxy-header.ts'
@@ -9,7 +9,7 @@ import { StreamError } from '../stream/errors.ts'
  * behind the header is the next thing to be read. Null when the peer goes without a word, as a check of the port does.
  * @throws ProtocolError for what is no header; StreamError CLOSED or TIMEOUT
  */
-export function readProxyHeader(socket: Socket, boundMs: number): Promise<ProxyHeader | null> {
+export function readProxyHeader(socket: Duplex, boundMs: number): Promise<ProxyHeader | null> {
   let bytes: Buffer = Buffer.alloc(0)
   return new Promise((resolve, reject) => {
     const settle = (): void => {
