@@ -53,7 +53,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const { conn: id } = context
       const { rights: granted, rule } = opened
       const place = { door: host.door, export: printable(opened.name), rights: granted, rule }
-      told = { id, peer: visitor.peer, who: host.who, ...place, since: new Date().toISOString() }
+      const { peer, via } = visitor
+      told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.stop(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
