@@ -72,7 +72,7 @@ function proxyHeader({ upstream, client }: Opening): Buffer | undefined {
   if (upstream.kind === 'file' || upstream.proxyProtocol === undefined) return undefined
   const header = encodeProxyV2(client ?? {})
   // Not without the name, nor with half of it: the upstream might go by it.
-  if (header === undefined) throw new UpstreamError('DIAL', 'the client has a name too long for a PROXY header')
+  if (header === undefined) throw new UpstreamError('DIAL', 'the name of the client does not fit into a PROXY header')
   return header
 }
 

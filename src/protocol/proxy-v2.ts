@@ -91,8 +91,12 @@ function checkChecksum(header: Buffer, start: number, end: number): void {
   }
 }
 
-/** The header for a client; undefined when it would be longer than receivers take: a name can be as long as it likes. */
+/**
+ * The header for a client; undefined when there is none that would be understood: a name can be longer than receivers take,
+ * and one with a NUL is another name to those that end their strings with it.
+ */
 export function encodeProxyV2({ endpoints, tls }: ProxiedClient): Buffer | undefined {
+  if (tls?.certificate?.commonName?.includes('\0')) return undefined
   const { kind, addresses } = encodeEndpoints(endpoints)
   const body = Buffer.concat([addresses, tls === undefined ? Buffer.alloc(0) : encodeTls(tls)])
   if (HEAD_BYTES + body.length > MAX_PROXY_HEADER_BYTES) return undefined

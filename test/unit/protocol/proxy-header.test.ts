@@ -185,12 +185,11 @@ describe('a header for an upstream', () => {
     )
   })
 
-  it('is not made at all where a name is too long for it', () => {
-    const made = (length: number): Buffer | undefined =>
-      encodeProxyV2({
-        endpoints: V4,
-        tls: { version: 'TLSv1.3', cipher: 'x', certificate: { commonName: 'a'.repeat(length) } },
-      })
+  it('is not made at all where a name is too long for it, or would be read as another', () => {
+    const named = (commonName: string): Buffer | undefined =>
+      encodeProxyV2({ endpoints: V4, tls: { version: 'TLSv1.3', cipher: 'x', certificate: { commonName } } })
+    const made = (length: number): Buffer | undefined => named('a'.repeat(length))
+    expect(named('alice\0mallory')).toBeUndefined()
     const most = 16 * 1024 - 16 - 12 - 3 - 5 - 10 - 3 - 4
     expect(made(most)).toHaveLength(16 * 1024)
     expect(made(most + 1)).toBeUndefined()
