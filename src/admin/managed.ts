@@ -1,3 +1,5 @@
+import type { Explanation } from '../policy/explain.ts'
+
 /** A session as those who run the gateway see it. */
 export interface SessionFacts {
   /** The `conn` of its log lines. */
@@ -34,6 +36,8 @@ export type ReloadResult =
 export interface Managed {
   /** In transmission phase now, the oldest first. */
   sessions(): readonly SessionFacts[]
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  explain(id: number): Promise<Explanation | undefined>
   /** Ends one; false if there is none of this number. */
   kick(id: number): boolean
   reload(): Promise<ReloadResult>

@@ -3,6 +3,7 @@ import type { Managed, ReloadResult, SessionFacts } from '../admin/managed.ts'
 import type { Admin } from '../admin/server.ts'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
+import type { Explanation } from '../policy/explain.ts'
 import { Ending } from './ending.ts'
 import { loadAll, sharedNames } from './load.ts'
 import { Reloading } from './reloading.ts'
@@ -16,31 +17,36 @@ export function serveCommand(): Command {
       const { config } = loadAll(options.config)
       const log = openLog(config.log)
       for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
-      const running = new Running()
+      // What has to be there when the log says `gateway ready` comes first.
+      const reloading = new Reloading(config, log)
+      process.on('SIGHUP', () => reloading.ask('SIGHUP'))
+      const running = new Running(reloading)
       const admin = await openAdminAt(config.admin?.socket, running)
       try {
         const gateway = await startGateway(config, log)
-        const reloading = new Reloading(gateway, config, log)
         const ending = new Ending(gateway, log)
-        running.begin(gateway, reloading, ending)
-        process.on('SIGHUP', () => void reloading.request('SIGHUP'))
+        reloading.begin(gateway)
+        running.begin(gateway, ending)
         await ending.done
-        reloading.close()
       } finally {
+        reloading.close()
         admin?.close()
       }
     })
 }
 
-/** What the admin socket is about; the socket is there before the doors are, so that `gateway ready` means both. */
+/** What the admin socket is about; the socket is there before the doors are. */
 class Running implements Managed {
+  readonly #reloading: Reloading
   #gateway: Gateway | undefined
-  #reloading: Reloading | undefined
   #ending: Ending | undefined
 
-  begin(gateway: Gateway, reloading: Reloading, ending: Ending): void {
-    this.#gateway = gateway
+  constructor(reloading: Reloading) {
     this.#reloading = reloading
+  }
+
+  begin(gateway: Gateway, ending: Ending): void {
+    this.#gateway = gateway
     this.#ending = ending
   }
 
@@ -48,13 +54,16 @@ class Running implements Managed {
     return this.#gateway?.sessions() ?? []
   }
 
+  async explain(id: number): Promise<Explanation | undefined> {
+    return await this.#gateway?.explain(id)
+  }
+
   kick(id: number): boolean {
     return this.#gateway?.kick(id) ?? false
   }
 
-  async reload(): Promise<ReloadResult> {
-    const problems = ['the gateway is still starting']
-    return (await this.#reloading?.request('the admin socket')) ?? { kind: 'failed', problems }
+  reload(): Promise<ReloadResult> {
+    return this.#reloading.request('the admin socket')
   }
 
   drain(): void {

@@ -49,7 +49,7 @@ function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Bui
   if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, ...balancers(door), source: source(path) }
   if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
   if ('ssh' in door) return buildSshDoor(door, absolute, source(path))
-  const { 'client-ca': clientCa, crl } = door
+  const { 'client-ca': clientCa, crl, psk } = door
   return {
     kind: 'tls',
     ...door.tls,
@@ -58,6 +58,7 @@ function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Bui
     key: absolute(door.key),
     ...(clientCa !== undefined && { clientCa: absolute(clientCa) }),
     ...(crl !== undefined && { crl: absolute(crl) }),
+    ...(psk !== undefined && { psk: absolute(psk) }),
     clientCert: door['client-cert'],
     ...balancers(door),
     source: source(path),

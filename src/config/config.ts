@@ -61,6 +61,7 @@ export interface TlsDoorConfig {
   readonly key: string
   readonly clientCa?: string
   readonly crl?: string
+  readonly psk?: string
   readonly clientCert: 'required' | 'optional'
   readonly proxyProtocol?: readonly Cidr[]
   readonly source: string

@@ -36,7 +36,7 @@ const who = z
     error: '`who` must be text or a list of texts',
   })
   .describe(
-    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
+    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, psk:NAME, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
   )
 
 const balancers = {
@@ -58,10 +58,11 @@ const tlsDoor = z
     key: path.describe('Its private key, PEM.'),
     'client-ca': path.optional().describe('Certificates (PEM) that client certificates must come from.'),
     crl: path.optional().describe('Revoked certificates, PEM.'),
+    psk: path.optional().describe('Pre-shared keys: NAME:HEX lines, as psktool writes them.'),
     'client-cert': z
       .enum(['required', 'optional'])
       .default('required')
-      .describe('Whether a visitor must present a certificate.'),
+      .describe('Whether a visitor must present a certificate (or a key of `psk`).'),
     ...balancers,
   })
   .describe('TLS door.')

@@ -39,6 +39,8 @@ export interface TlsOffer {
 export interface Secured {
   readonly stream: ByteStream
   readonly certificate?: CertificateFacts | undefined
+  /** The name of the pre-shared key that was used instead. */
+  readonly psk?: string | undefined
   /** For logs: `TLSv1.3 TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string
   /** The same in OpenSSL's words, for upstreams: `TLSv1.2`, `ECDHE-RSA-AES128-GCM-SHA256`. */

@@ -6,6 +6,7 @@ import type { Config, ExportConfig, UpstreamConfig, UseLimits } from '../config/
 import type { ListEntry } from '../negotiation/host.ts'
 import { compileGroups, compilePolicy } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
+import { type Explanation, explain } from '../policy/explain.ts'
 import { type DoorKind, type Identity, keyOf } from '../policy/identity.ts'
 import type { Rate } from './rates.ts'
 import { Tally } from './tally.ts'
@@ -33,6 +34,9 @@ export interface Control {
 
   /** Whether the asker may use an export, with which rights, by which rule. */
   decide(name: string, asker: Asker): Promise<Ruling>
+
+  /** The same decision, with what each rule had to do with it. */
+  explain(name: string, asker: Asker): Promise<Explanation>
 
   /** Takes one of the sessions that the export and the asker may have; false when all are taken. Each yes is followed by one release. */
   acquire(name: string, asker: Asker): Promise<boolean>
@@ -68,6 +72,7 @@ export function createControl(config: Config): LocalControl {
       const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
       return { ...decision, upstream, description, rates }
     },
+    explain: async (name, asker) => explain(entries.get(name)?.policy, asker, Date.now()),
     acquire: async (name, asker) => {
       const entry = entries.get(name)
       const decision = rule(entry, asker)

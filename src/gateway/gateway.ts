@@ -11,10 +11,12 @@ import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import type { Explanation } from '../policy/explain.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { DoorSet } from './door-set.ts'
 import { Limits } from './limits.ts'
+import { watchMaterial } from './material-watch.ts'
 import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 
@@ -31,6 +33,9 @@ export interface Gateway {
 
   /** The sessions in transmission phase, the oldest first. */
   sessions(): readonly SessionFacts[]
+
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  explain(id: number): Promise<Explanation | undefined>
 
   /** Ends one of them now; false if there is none of this number. */
   kick(id: number): boolean
@@ -83,6 +88,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await endAudit(audit)
     throw error
   }
+  const unwatch = watchMaterial(() => current, log)
   log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const take = async (next: Config): Promise<number> => {
@@ -108,6 +114,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   }
   const end = async (): Promise<void> => {
     draining = true
+    unwatch()
     await doorSet.close()
     const open = [...sessions]
     for (const session of open) session.stop('gateway stopped')
@@ -131,8 +138,9 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await stop()
   }
   const facts = (): readonly SessionFacts[] => [...sessions].flatMap(session => session.facts() ?? [])
+  const find = (id: number): Session | undefined => [...sessions].find(each => each.facts()?.id === id)
   const kick = (id: number): boolean => {
-    const session = [...sessions].find(each => each.facts()?.id === id)
+    const session = find(id)
     session?.stop('kicked')
     return session !== undefined
   }
@@ -141,6 +149,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       return doorSet.doors
     },
     sessions: facts,
+    explain: async id => await find(id)?.explain(),
     kick,
     reload,
     drain,

@@ -69,11 +69,12 @@ export class SessionAudit {
 
 /** How an identity was proven, with what finds the certificate again. */
 function proofOf(identity: Identity): Readonly<Record<string, unknown>> {
-  const { certificate, ssh, uid, gid } = identity
+  const { certificate, psk, ssh, uid, gid } = identity
   if (certificate !== undefined) {
     const { serial, fingerprint } = certificate
     return { by: 'certificate', serial, fingerprint: `SHA256:${fingerprint}` }
   }
+  if (psk !== undefined) return { by: 'psk', name: psk }
   if (ssh !== undefined) {
     const { user, key, keyId, serial } = ssh
     return { by: serial === undefined ? 'ssh key' : 'ssh certificate', key, user, keyId, serial }

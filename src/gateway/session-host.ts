@@ -4,6 +4,7 @@ import type { Secured, Visitor } from '../doors/door.ts'
 import type { TlsErrorReason } from '../doors/errors.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
 import { AuditError } from '../observe/errors.ts'
+import type { Explanation } from '../policy/explain.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
@@ -147,8 +148,12 @@ export class SessionHost implements Host<OpenExport> {
     this.#secured = secured
     this.#door = 'tls'
     this.#cipher = secured.cipher
-    const { certificate } = secured
-    this.#identity = certificate === undefined ? this.#identity : { ...this.#identity, certificate }
+    const { certificate, psk } = secured
+    this.#identity = {
+      ...this.#identity,
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(psk === undefined ? {} : { psk }),
+    }
     this.#forget()
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
@@ -161,7 +166,9 @@ export class SessionHost implements Host<OpenExport> {
     const opened = this.#opened
     if (opened === undefined) return { kind: 'holds', untilMs: undefined }
     const distrust = this.#secured?.recheck()
-    if (distrust !== undefined) return { kind: 'gone', why: `certificate: ${distrust}` }
+    if (distrust !== undefined) {
+      return { kind: 'gone', why: `${this.#identity.psk === undefined ? 'certificate' : 'psk'}: ${distrust}` }
+    }
     const refused = this.#visitor.recheck?.()
     if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
     const ruling = await this.#context.control.decide(opened.name, this.#asker)
@@ -171,6 +178,11 @@ export class SessionHost implements Host<OpenExport> {
     this.#limit(ruling.rates)
     const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
     return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
+  }
+
+  /** What the rules say of this visitor and its export now; undefined while it has none. */
+  async explain(): Promise<Explanation | undefined> {
+    return this.#opened === undefined ? undefined : await this.#context.control.explain(this.#opened.name, this.#asker)
   }
 
   /** Nobody enters an export unless the audit trail has it. */

@@ -6,6 +6,7 @@ import type { SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
+import type { Explanation } from '../policy/explain.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
 import { Relay, type RelayEnd } from '../relay/relay.ts'
@@ -21,6 +22,9 @@ import { SessionHost } from './session-host.ts'
 export interface Session {
   /** Resolves, never rejects, when the connection is closed and all it held is given back. */
   readonly done: Promise<void>
+  /** What the rules say of it now; undefined while it haggles. */
+  explain(): Promise<Explanation | undefined>
+
   /** Ends it if what it was granted is not granted any more; whether it did. */
   recheck(): Promise<boolean>
 
@@ -67,6 +71,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   }
   return {
     done: serve(),
+    explain: async () => (relay === undefined ? undefined : await host.explain()),
     recheck: async () => (await rights?.recheck()) ?? false,
     facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),

@@ -14,6 +14,7 @@ export type Program =
   | 'e2fsck'
   | 'openssl'
   | 'certtool'
+  | 'psktool'
   | 'socat'
   | 'sshd'
   | 'ssh'

@@ -34,6 +34,7 @@ export const packages = {
   e2fsck: 'e2fsprogs',
   openssl: 'openssl',
   certtool: 'gnutls-bin',
+  psktool: 'gnutls-bin',
   socat: 'socat',
   sshd: 'openssh-server',
   ssh: 'openssh-client',

@@ -197,11 +197,6 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
   })
 
-  test('keys of tls doors', () => {
-    const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      psk: p }'
-    expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`psk\` ${LATER}`])
-  })
-
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
@@ -215,7 +210,7 @@ describe('keys of later versions are refused by name', () => {
 
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
-      '6:20: psk: identities need pre-shared keys, which this version does not have',
+      '6:20: psk: needs a tls door with `psk`, and there is none',
       '7:12: ssh: needs an ssh door, and there is none',
     ])
   })

@@ -27,6 +27,7 @@ test.each<[Identity, string]>([
     { certificate: { ...facts, commonNames: [], uris: [], emails: [], dnsNames: [] } },
     `cert:fingerprint=SHA256:${'ab'.repeat(32)}`,
   ],
+  [{ psk: 'bob\u202e', address: '10.0.0.7' }, 'psk:bob\\u{202e}'],
   [{ uid: 1000, gid: 100 }, 'uid:1000'],
   [{ address: '10.0.0.7' }, 'address:10.0.0.7'],
   [{}, 'unknown'],
