@@ -5,6 +5,8 @@ export interface SessionFacts {
   /** The `conn` of its log lines. */
   readonly id: number
   readonly peer: string
+  /** The balancer that has passed it on. */
+  readonly via?: string | undefined
   readonly who: string
   readonly door: string
   readonly export: string

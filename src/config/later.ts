@@ -7,7 +7,6 @@ import type { Path } from './yaml-source.ts'
 
 const TOP = ['leases', 'workers']
 const ADMIN = ['http', 'token-file']
-const DOOR = ['proxy-protocol']
 const EXPORT = ['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 
@@ -27,8 +26,6 @@ function keysAt(path: Path): readonly string[] {
       return TOP
     case 'admin':
       return ADMIN
-    case 'doors':
-      return DOOR
     case 'exports':
       return EXPORT
     case 'exports.upstream':

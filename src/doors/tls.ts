@@ -102,6 +102,8 @@ export class TlsEnd {
         certificate: factsOf(proof.certificate),
         psk: psk?.name,
         cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}`,
+        version: socket.getProtocol() ?? '',
+        suite: socket.getCipher().name,
         recheck,
       }
     } catch (error) {

@@ -78,7 +78,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     enter,
     admit: address => limits.admit(address),
     left: address => limits.leave(address),
-    turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
+    turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }
   const doorSet = new DoorSet(reception, log)

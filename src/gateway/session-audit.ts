@@ -26,14 +26,14 @@ export interface OpenedSession {
 export class SessionAudit {
   readonly #audit: Audit
   readonly #conn: number
-  readonly #peer: string
+  readonly #visitor: Pick<Visitor, 'peer' | 'via'>
   readonly #told = new Set<string>()
   #opened: AuditFacts | undefined
 
-  constructor(audit: Audit, conn: number, visitor: Pick<Visitor, 'peer'>) {
+  constructor(audit: Audit, conn: number, visitor: Pick<Visitor, 'peer' | 'via'>) {
     this.#audit = audit
     this.#conn = conn
-    this.#peer = visitor.peer
+    this.#visitor = visitor
   }
 
   /** Once for each export and reason: a client may ask for the same thing over and over. */
@@ -61,7 +61,9 @@ export class SessionAudit {
   }
 
   #base({ identity, door }: Asker): AuditFacts {
-    return { conn: this.#conn, peer: this.#peer, who: nameOf(identity), proof: proofOf(identity), door }
+    const { peer, via } = this.#visitor
+    const from = { peer, ...(via === undefined ? {} : { via }) }
+    return { conn: this.#conn, ...from, who: nameOf(identity), proof: proofOf(identity), door }
   }
 }
 

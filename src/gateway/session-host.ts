@@ -8,6 +8,7 @@ import type { Explanation } from '../policy/explain.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
+import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { printable } from '../protocol/strings.ts'
 import { Throttle } from '../relay/throttle.ts'
 import { Wire } from '../stream/wire.ts'
@@ -106,7 +107,16 @@ export class SessionHost implements Host<OpenExport> {
       const { structuredReplies } = wants
       const { dials } = this.#context
       this.#opened = await dials.run(upstream, () =>
-        openExport({ name, description, upstream, rights, rule, structuredReplies, ssh: dials.ssh }),
+        openExport({
+          name,
+          description,
+          upstream,
+          rights,
+          rule,
+          structuredReplies,
+          client: this.#client,
+          ssh: dials.ssh,
+        }),
       )
     } catch (error) {
       if (!(error instanceof UpstreamError)) throw error
@@ -203,7 +213,17 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   get #base(): Record<string, unknown> {
-    return { conn: this.#context.conn, peer: this.#visitor.peer, who: this.who, door: this.#door }
+    const { peer, via } = this.#visitor
+    return { conn: this.#context.conn, peer, via, who: this.who, door: this.#door }
+  }
+
+  /** The visitor as an upstream is told of it. */
+  get #client(): ProxiedClient {
+    const { endpoints } = this.#visitor
+    if (this.#secured === undefined) return { endpoints }
+    const { version, suite, certificate } = this.#secured
+    const tls = { version, cipher: suite, certificate: certificate && { commonName: certificate.commonNames[0] } }
+    return { endpoints, tls }
   }
 
   /**

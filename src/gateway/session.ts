@@ -47,7 +47,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const negotiated = await negotiate(new Wire(stream, context.limits.negotiationMs), host)
       if (negotiated.kind !== 'transmission') {
         stream.end()
-        context.log.debug({ conn: context.conn, peer: visitor.peer, who: host.who }, `visitor ${negotiated.kind}`)
+        const { peer, via } = visitor
+        context.log.debug({ conn: context.conn, peer, via, who: host.who }, `visitor ${negotiated.kind}`)
         return
       }
       const { export: opened, wire } = negotiated
@@ -56,7 +57,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const { conn: id } = context
       const { rights: granted, rule } = opened
       const place = { door: host.door, export: printable(opened.name), rights: granted, rule }
-      told = { id, peer: visitor.peer, who: host.who, ...place, since: new Date().toISOString() }
+      const { peer, via } = visitor
+      told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.stop(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
@@ -86,6 +88,7 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
   const facts = {
     conn: context.conn,
     peer: visitor.peer,
+    via: visitor.via,
     who: host.who,
     export: printable(opened.name),
     rights: opened.rights,
@@ -140,7 +143,7 @@ function causeOf(end: RelayEnd): { err?: Error } {
 
 /** The one place where a failure of a session is caught. The peer learns nothing of it. */
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
-  const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
+  const facts = { conn: context.conn, peer: visitor.peer, via: visitor.via, who: host.who, err: error }
   if (error instanceof TlsError) host.turnedDown(error.reason)
   if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
   else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')

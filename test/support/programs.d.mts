@@ -21,6 +21,7 @@ export type Program =
   | 'ssh-keygen'
   | 'ssh-agent'
   | 'script'
+  | 'haproxy'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

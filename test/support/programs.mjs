@@ -41,6 +41,7 @@ export const packages = {
   'ssh-keygen': 'openssh-client',
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',
+  haproxy: 'haproxy',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -157,6 +157,32 @@ describe('rates', () => {
   })
 })
 
+describe('proxy-protocol', () => {
+  const tcp = (value: string): string =>
+    withDoors(`doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: ${value} }`)
+
+  test.each([
+    ['[]', '4:23: `proxy-protocol` needs at least one network'],
+    ['v2', '4:23: `proxy-protocol` must be a list, not text'],
+    ['[10.0.0.1/8]', '4:24: "10.0.0.1/8" has bits set behind its prefix; did you mean 10.0.0.0/8?'],
+    ['[10.0.0.1, 0.0.0.0/0]', '4:34: everybody would be believed; name the balancers'],
+  ])('of a door: %s', (value, problem) => {
+    expect(problemsOf(tcp(value))).toEqual([problem])
+  })
+
+  test('is not for Unix doors, and of an upstream v2 or nothing', () => {
+    expect(problemsOf(withDoors('doors:\n  - { unix: s, proxy-protocol: [10.0.0.1] }'))).toEqual([
+      '3:16: unknown key `proxy-protocol`',
+    ])
+    expect(problemsOf(withExport('    upstream: { uri: "nbd://h/x", proxy-protocol: v1 }'))).toEqual([
+      '5:51: `proxy-protocol` must be v2',
+    ])
+    expect(problemsOf(withExport('    upstream: { file: f, proxy-protocol: v2 }'))).toEqual([
+      '5:26: unknown key `proxy-protocol`',
+    ])
+  })
+})
+
 describe('keys of later versions are refused by name', () => {
   test.each(['leases', 'workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
@@ -169,13 +195,6 @@ describe('keys of later versions are refused by name', () => {
 
   test.each(['sharing', 'when-busy', 'require-luks', 'prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
-  })
-
-  test('keys of tls and tcp doors', () => {
-    const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      proxy-protocol: [] }'
-    expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
-    const tcp = 'doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: [] }'
-    expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
   })
 
   test('upstreams', () => {
