@@ -16,7 +16,6 @@ import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
 import { RequestOutlet } from './request-outlet.ts'
 import { type Counters, RequestGrammar } from './requests.ts'
-import { ShortWait } from './short-wait.ts'
 import type { Throttle } from './throttle.ts'
 
 /** Requests out above which the client is not read, and below which it is again. */
@@ -84,8 +83,6 @@ export class Relay {
   readonly #structured: ReplyKinds
   readonly #lifts: boolean
   readonly #early: Buffer
-  readonly #onlyReply = new ShortWait()
-  readonly #nextRequest = new ShortWait()
   readonly #throttle: Throttle
   /** What the client has sent and has to wait for its budget. */
   #late: Late | undefined
@@ -146,7 +143,6 @@ export class Relay {
   readonly #clientSink: ByteSink = {
     data: chunk => {
       if (this.#end !== undefined || this.#leaving) return
-      this.#nextRequest.end()
       const late = this.#late
       if (late === undefined) this.#relayRequests(chunk, 0)
       else this.#late = { chunk: Buffer.concat([late.chunk.subarray(late.used), chunk]), used: 0 }
@@ -186,7 +182,6 @@ export class Relay {
       const used = from + this.#requests.feed(from === 0 ? chunk : chunk.subarray(from))
       const { waiting } = this.#requests
       this.#toUpstream.flush(waiting ? undefined : chunk)
-      if (this.#pending.count === 1) this.#onlyReply.begin()
       if (waiting) this.#putOff({ chunk, used })
     } catch (error) {
       this.#violated('client', error)
@@ -215,7 +210,6 @@ export class Relay {
   }
 
   #relayReplies(chunk: Buffer): void {
-    this.#onlyReply.end()
     try {
       this.#replies.feed(chunk)
     } catch (error) {
@@ -224,7 +218,6 @@ export class Relay {
       return
     }
     this.#toClient.flush(chunk)
-    if (this.#pending.count === 0) this.#nextRequest.begin()
     if (!this.#toClient.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()
