@@ -1,8 +1,13 @@
+import type { SharingMode } from '../config/config.ts'
+import type { Explanation } from '../policy/explain.ts'
+
 /** A session as those who run the gateway see it. */
 export interface SessionFacts {
   /** The `conn` of its log lines. */
   readonly id: number
   readonly peer: string
+  /** The balancer that has passed it on. */
+  readonly via?: string | undefined
   readonly who: string
   readonly door: string
   readonly export: string
@@ -22,6 +27,12 @@ export interface SessionFacts {
   readonly bytesWritten: number
   /** Requests that the upstream has not answered. */
   readonly inFlight: number
+}
+
+/** What the rules say of a session. */
+export interface SessionExplanation extends Explanation {
+  /** Of its export: where it is `read-only` nobody writes, whatever the rules say. Undefined if the export is gone. */
+  readonly sharing: SharingMode | undefined
 }
 
 /** Who is on an export. */
@@ -49,6 +60,8 @@ export type ReloadResult =
 export interface Managed {
   /** In transmission phase now, the oldest first. */
   sessions(): readonly SessionFacts[]
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  explain(id: number): Promise<SessionExplanation | undefined>
   /** Ends one; false if there is none of this number. */
   kick(id: number): boolean
   /** The oldest first. */

@@ -13,6 +13,8 @@ import type { Managed } from './managed.ts'
 /** Permissions of the socket. */
 const MODE = 0o600
 
+const UNKNOWN_SESSION = 'there is no such session'
+
 /** An open admin socket. */
 export interface Admin {
   readonly path: string
@@ -46,9 +48,13 @@ export async function openAdmin(path: string, managed: Managed): Promise<Admin> 
 export function routes(managed: Managed): Hono {
   const app = new Hono()
   app.get('/v1/sessions', context => context.json({ sessions: managed.sessions() }))
+  app.get('/v1/sessions/:id{[0-9]+}/explanation', async context => {
+    const explanation = await managed.explain(Number(context.req.param('id')))
+    return explanation === undefined ? context.json({ error: UNKNOWN_SESSION }, 404) : context.json(explanation)
+  })
   app.delete('/v1/sessions/:id{[0-9]+}', context => {
     const isKnown = managed.kick(Number(context.req.param('id')))
-    return isKnown ? context.body(null, 204) : context.json({ error: 'there is no such session' }, 404)
+    return isKnown ? context.body(null, 204) : context.json({ error: UNKNOWN_SESSION }, 404)
   })
   app.get('/v1/leases', context => context.json({ leases: managed.leases() }))
   app.delete('/v1/leases', async context => {

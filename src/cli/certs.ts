@@ -1,24 +1,30 @@
 // `nbdgate certs`: a small certificate authority in a folder, and the lines to paste where its files are used.
-// It reads its arguments, calls pki/, and prints; revocation lists are another command.
-import type { X509Certificate } from 'node:crypto'
+// It reads its arguments, calls pki/, and prints; what comes after a certificate was made is in certs-life.ts.
+import { X509Certificate } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { resolve } from 'node:path'
-import { Command, InvalidArgumentError } from 'commander'
+import { Command } from 'commander'
 import { type CertificateFacts, certificateFacts, issuerName } from '../pki/certificate-facts.ts'
 import {
   authorityFiles,
   clientFiles,
   hostKeyFiles,
+  type KeyedCertificate,
   type LeafFiles,
   loadAuthority,
+  loadKeyed,
   refuseToOverwrite,
   serverFiles,
   writeAuthority,
   writeClient,
   writeHostKey,
+  writeKeyed,
   writeServer,
 } from '../pki/files.ts'
 import { loadCertificates } from '../pki/material.ts'
+import { crlFile, recordIssued, rootFiles, writeCrls } from '../pki/store.ts'
+import { crlCommand, daysLeft, listCommand, pkcs12Command, renewCommand, revokeCommand } from './certs-life.ts'
+import { parseDays, print, printable } from './certs-words.ts'
 
 interface MakeFlags {
   readonly dir: string
@@ -27,6 +33,10 @@ interface MakeFlags {
   readonly force?: boolean
   readonly org?: string
   readonly unit?: string
+}
+
+interface InitFlags extends MakeFlags {
+  readonly intermediate?: boolean
 }
 
 interface ClientFlags extends MakeFlags {
@@ -38,17 +48,25 @@ interface ClientFlags extends MakeFlags {
 /** `nbdgate certs`. Its actions throw PkiError, MaterialError or a file system error: one sentence, exit code 1. */
 export function certsCommand(): Command {
   return new Command('certs')
-    .description('a small certificate authority: make and show certificates')
+    .description('a small certificate authority: make, show, renew and revoke certificates')
     .addCommand(initCommand())
     .addCommand(serverCommand())
     .addCommand(clientCommand())
     .addCommand(showCommand())
+    .addCommand(listCommand())
+    .addCommand(renewCommand())
+    .addCommand(revokeCommand())
+    .addCommand(crlCommand())
+    .addCommand(pkcs12Command())
 }
 
 function initCommand(): Command {
   return makingCommand('init', '10 years')
-    .description('make the authority (ca-cert.pem, ca-key.pem), and an SSH host key if there is none')
-    .action(async (flags: MakeFlags) => {
+    .description(
+      'make the authority (ca-cert.pem, ca-key.pem), its empty ca-crl.pem, and an SSH host key if there is none',
+    )
+    .option('--intermediate', 'an authority below a root: root-cert.pem and root-key.pem, made if they are not there')
+    .action(async (flags: InitFlags) => {
       const hostKey = await makeHostKey(flags.dir)
       // A folder of an earlier version: all that it lacked is there now.
       if (hostKey !== undefined && flags.force !== true && existsSync(authorityFiles(flags.dir).cert)) {
@@ -56,11 +74,35 @@ function initCommand(): Command {
         return
       }
       refuseToOverwrite(authorityFiles(flags.dir), flags)
-      const { mintAuthority } = await import('../pki/mint.ts')
-      const files = writeAuthority(flags.dir, mintAuthority(mintOptions(flags)), flags)
-      const lines = [...madeLines(files.cert, files.key), ...(hostKey === undefined ? [] : [hostKey])]
+      const lines = [...(await makeAuthority(flags)), ...(hostKey === undefined ? [] : [hostKey])]
       print(...lines, '', 'Next: nbdgate certs server NAME, nbdgate certs client NAME')
     })
+}
+
+/** The authority, below a root if there is to be one, and its list; lines to print. */
+async function makeAuthority(flags: InitFlags): Promise<readonly string[]> {
+  const { mintAuthority } = await import('../pki/mint.ts')
+  const { emptyCrl } = await import('../pki/revocation.ts')
+  const root = flags.intermediate === true ? await rootOf(flags) : undefined
+  const name = root === undefined ? undefined : 'nbdgate issuing authority'
+  const authority = mintAuthority({ ...mintOptions(flags), name, parent: root })
+  const files = writeAuthority(flags.dir, authority, flags)
+  const rootDays = root === undefined ? 0 : daysLeft(new X509Certificate(root.certificatePem))
+  const rootCrl = root === undefined ? undefined : emptyCrl(root, { days: rootDays })
+  const crl = writeCrls(flags.dir, [emptyCrl(authority), rootCrl])
+  const { key } = rootFiles(flags.dir)
+  const rootLines = root === undefined ? [] : [`${key}: take it away; only a new authority or its list needs it`]
+  return [...madeLines(files.cert, files.key), `${crl}: revokes nothing yet`, ...rootLines]
+}
+
+/** The root that is there, or a new one. */
+async function rootOf(flags: MakeFlags): Promise<KeyedCertificate> {
+  const files = rootFiles(flags.dir)
+  if (existsSync(files.cert)) return loadKeyed(files)
+  const { mintAuthority } = await import('../pki/mint.ts')
+  const root = mintAuthority({ ...mintOptions(flags), name: 'nbdgate root authority', pathLength: 1 })
+  writeKeyed(flags.dir, files, root)
+  return root
 }
 
 /** Makes an SSH host key where there is none, and says so. --force leaves it alone: clients know it by heart. */
@@ -80,7 +122,9 @@ function serverCommand(): Command {
       const authority = loadAuthority(flags.dir)
       refuseToOverwrite(serverFiles(flags.dir), flags)
       const { mintServer } = await import('../pki/mint.ts')
-      const files = writeServer(flags.dir, mintServer(authority, { ...mintOptions(flags), names }), flags)
+      const server = mintServer(authority, { ...mintOptions(flags), names })
+      const files = writeServer(flags.dir, server, flags)
+      recordIssued(flags.dir, server.certificatePem)
       print(...madeLines(files.cert, files.key), '', "In the gateway's configuration:", '', ...doorLines(files))
     })
 }
@@ -105,6 +149,7 @@ function clientCommand(): Command {
       })
       const material = { ...client, authorityPem: authority.certificatePem }
       const files = writeClient(flags.dir, name, material, flags)
+      recordIssued(flags.dir, client.certificatePem)
       const host = serverName(serverFiles(flags.dir).cert) ?? 'HOST'
       print(...madeLines(files.cert, files.key), files.ca, '', ...clientLines(files, host))
     })
@@ -135,11 +180,6 @@ function makingCommand(name: string, defaultDays: string): Command {
     .option('--unit <name>', 'organizational unit, OU=')
 }
 
-function parseDays(text: string): number {
-  if (!/^[1-9]\d{0,6}$/.test(text)) throw new InvalidArgumentError('a number of days, 1 or more.')
-  return Number(text)
-}
-
 function collect(value: string, before: readonly string[]): readonly string[] {
   return [...before, value]
 }
@@ -160,6 +200,7 @@ function madeLines(cert: string, key: string): string[] {
 }
 
 function doorLines(files: LeafFiles): string[] {
+  const crl = crlFile(files.dir)
   const path = (file: string) => (/^[\w./-]+$/.test(resolve(file)) ? resolve(file) : JSON.stringify(resolve(file)))
   return [
     'doors:',
@@ -167,6 +208,7 @@ function doorLines(files: LeafFiles): string[] {
     `    cert: ${path(files.cert)}`,
     `    key: ${path(files.key)}`,
     `    client-ca: ${path(files.ca)}`,
+    ...(existsSync(crl) ? [`    crl: ${path(crl)}`] : []),
   ]
 }
 
@@ -238,15 +280,6 @@ function factLines(certificate: Description | undefined): string[] {
   )
 }
 
-// What a certificate says was written by others: nothing of it may steer the terminal.
-function printable(text: string): string {
-  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, character => `\\u{${character.codePointAt(0)?.toString(16)}}`)
-}
-
 function quote(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
-}
-
-function print(...lines: string[]): void {
-  process.stdout.write(`${lines.join('\n')}\n`)
 }

@@ -1,6 +1,7 @@
 // `nbdgate explain`: what the rules of a configuration say of somebody. Asks the function that the gateway asks, and
 // reads the configuration only: no key, no upstream, no running gateway is needed.
 import { Command } from 'commander'
+import { z } from 'zod'
 import { parseAddress } from '../config/cidr.ts'
 import type { Config, SharingMode } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
@@ -11,16 +12,48 @@ import { type Explanation, explain, type Step } from '../policy/explain.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import { whoProblem } from '../policy/who.ts'
 import { printable } from '../protocol/strings.ts'
+import { ask, errorOf } from './admin-client.ts'
 import { UsageError } from './errors.ts'
 
 interface ExplainFlags {
-  readonly config: string
-  readonly export: string
+  readonly config?: string
+  readonly export?: string
+  readonly session?: string
+  readonly socket?: string
   readonly as: readonly string[]
   readonly from?: string
   readonly door?: string
   readonly json?: boolean
 }
+
+/** An explanation as the admin socket gives it. */
+const explanation = z.object({
+  decision: z.discriminatedUnion('kind', [
+    z.object({
+      kind: z.literal('granted'),
+      rights: z.enum(['read', 'write']),
+      rule: z.string(),
+      untilMs: z.number().exactOptional(),
+    }),
+    z.object({
+      kind: z.literal('refused'),
+      reason: z.enum(['no such export', 'wrong door', 'denied', 'no rule', 'expired']),
+      rule: z.string().exactOptional(),
+    }),
+  ]),
+  steps: z.array(
+    z.object({
+      rule: z.string(),
+      kind: z.enum(['deny', 'allow']),
+      rights: z.enum(['read', 'write']).exactOptional(),
+      untilMs: z.number().exactOptional(),
+      who: z.array(z.string()),
+      outcome: z.enum(['decides', 'not met', 'expired', 'outdone', 'not looked at']),
+      unmet: z.array(z.string()),
+    }),
+  ),
+  sharing: z.enum(['exclusive', 'readers-or-writer', 'single-writer', 'cluster', 'read-only']).exactOptional(),
+})
 
 const DOORS: readonly DoorKind[] = ['tls', 'ssh', 'tcp', 'unix']
 
@@ -28,8 +61,8 @@ const DOORS: readonly DoorKind[] = ['tls', 'ssh', 'tcp', 'unix']
 export function explainCommand(): Command {
   return new Command('explain')
     .description('say what would be decided for somebody, and by which line; exit 0: allowed, 1: refused')
-    .requiredOption('-c, --config <file>', 'configuration (YAML)')
-    .requiredOption('--export <name>', 'what is asked for')
+    .option('-c, --config <file>', 'configuration (YAML)')
+    .option('--export <name>', 'what is asked for')
     .option(
       '--as <who>',
       'who asks: cert:cn=alice, uid:1000, … (repeatable)',
@@ -38,26 +71,49 @@ export function explainCommand(): Command {
     )
     .option('--from <address>', 'where the visitor comes from')
     .option('--door <kind>', 'tls, ssh, tcp or unix (default: what fits the visitor)')
+    .option('--session <id>', 'instead of all that: a session of the running gateway, as `sessions` shows it')
+    .option('--socket <path>', "the gateway's admin socket (default: the one that the configuration names)")
     .option('--json', 'print JSON')
-    .action((flags: ExplainFlags) => {
-      const config = loadConfig(flags.config, { validateWho: whoProblem })
-      const identity = identityOf(flags)
-      const door = doorOf(flags.door, identity, config)
-      const entry = config.exports.find(({ name }) => name === flags.export)
-      const policy = entry === undefined ? undefined : compilePolicy(entry, compileGroups(config.groups))
-      const cut = cutAtAccept(identity, door, config)
-      const explained = explain(policy, { identity, door }, Date.now())
-      const sharing = entry?.sharing.mode
-      const allowed = explained.decision.kind === 'granted' && cut === undefined
-      if (!allowed) process.exitCode = 1
-      const asked = { export: flags.export, door, as: flags.as, ...(flags.from !== undefined && { from: flags.from }) }
-      const answer = { allowed, ...asked, ...(cut !== undefined && { turnedAway: cut }), sharing, ...explained }
-      process.stdout.write(
-        flags.json === true
-          ? `${JSON.stringify(answer, undefined, 2)}\n`
-          : `${[...lines(explained, door, cut), ...sharingLines(explained, sharing)].join('\n')}\n`,
-      )
-    })
+    .action((flags: ExplainFlags) => (flags.session === undefined ? ofRules(flags) : ofSession(flags.session, flags)))
+}
+
+/** What the running gateway says of one of its sessions. */
+async function ofSession(id: string, flags: ExplainFlags): Promise<void> {
+  if (flags.as.length > 0 || flags.export !== undefined || flags.from !== undefined || flags.door !== undefined) {
+    throw new UsageError('--session says it all: who, from where, by which door, and to which export')
+  }
+  const { status, body } = await ask(flags, 'GET', `/v1/sessions/${encodeURIComponent(id)}/explanation`)
+  if (status !== 200) throw new Error(errorOf(body))
+  const explained = explanation.parse(body)
+  if (explained.decision.kind === 'refused') process.exitCode = 1
+  const text =
+    flags.json === true
+      ? JSON.stringify(explained, undefined, 2)
+      : [...lines(explained, undefined, undefined), ...sharingLines(explained, explained.sharing)].join('\n')
+  process.stdout.write(`${text}\n`)
+}
+
+function ofRules(flags: ExplainFlags): void {
+  if (flags.config === undefined || flags.export === undefined) {
+    throw new UsageError('--config FILE and --export NAME, or --session ID')
+  }
+  const config = loadConfig(flags.config, { validateWho: whoProblem })
+  const identity = identityOf(flags)
+  const door = doorOf(flags.door, identity, config)
+  const entry = config.exports.find(({ name }) => name === flags.export)
+  const policy = entry === undefined ? undefined : compilePolicy(entry, compileGroups(config.groups))
+  const cut = cutAtAccept(identity, door, config)
+  const explained = explain(policy, { identity, door }, Date.now())
+  const sharing = entry?.sharing.mode
+  const allowed = explained.decision.kind === 'granted' && cut === undefined
+  if (!allowed) process.exitCode = 1
+  const asked = { export: flags.export, door, as: flags.as, ...(flags.from !== undefined && { from: flags.from }) }
+  const answer = { allowed, ...asked, ...(cut !== undefined && { turnedAway: cut }), sharing, ...explained }
+  process.stdout.write(
+    flags.json === true
+      ? `${JSON.stringify(answer, undefined, 2)}\n`
+      : `${[...lines(explained, door, cut), ...sharingLines(explained, sharing)].join('\n')}\n`,
+  )
 }
 
 function identityOf({ as, from }: ExplainFlags): Identity {
@@ -76,7 +132,7 @@ function doorOf(text: string | undefined, identity: Identity, config: Config): D
     if (door === undefined) throw new UsageError(`--door ${printable(text, 64)}: not one of ${DOORS.join(', ')}`)
     return door
   }
-  if (identity.certificate !== undefined) return 'tls'
+  if (identity.certificate !== undefined || identity.psk !== undefined) return 'tls'
   if (identity.ssh !== undefined) return 'ssh'
   if (identity.uid !== undefined || identity.gid !== undefined) return 'unix'
   const kinds = new Set(
@@ -105,13 +161,17 @@ function cutAtAccept({ address }: Identity, door: DoorKind, config: Config): str
   return isOpen ? undefined : 'not in `from` of any tcp door'
 }
 
-function lines({ decision, steps }: Explanation, door: DoorKind, cut: string | undefined): readonly string[] {
+function lines(
+  { decision, steps }: Explanation,
+  door: DoorKind | undefined,
+  cut: string | undefined,
+): readonly string[] {
   const by = decision.rule === undefined ? '' : `, by ${decision.rule}`
   const until = 'untilMs' in decision && decision.untilMs !== undefined ? `, until ${timeText(decision.untilMs)}` : ''
   const verdict =
     decision.kind === 'granted'
       ? `allowed: ${decision.rights}${by}${until}`
-      : `refused: ${decision.reason}${by}${decision.reason === 'wrong door' ? `: ${door} does not lead here` : ''}`
+      : `refused: ${decision.reason}${by}${decision.reason === 'wrong door' ? `: ${door ?? 'its door'} does not lead here` : ''}`
   return [
     cut === undefined ? verdict : `refused: turned away: ${cut} (the rules alone: ${verdict})`,
     ...steps.map(stepLine),

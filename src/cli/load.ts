@@ -5,6 +5,7 @@ import { type FoundProblem, loadConfig } from '../config/load.ts'
 import { loadHostKeys } from '../doors/ssh-host-keys.ts'
 import { MaterialError } from '../pki/errors.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
+import { loadPsks } from '../pki/psk.ts'
 import { whoProblem } from '../policy/who.ts'
 import { KeyRing } from '../ssh/key-ring.ts'
 import { loadIdentity } from '../upstreams/ssh-identity.ts'
@@ -45,12 +46,16 @@ type Load = () => { readonly warnings: readonly string[] }
 
 /** Each file on its own, so that a missing key does not hide a missing authority. */
 function checkDoor(door: TlsDoorConfig, path: Path, warnings: Set<string>): readonly FoundProblem[] {
-  const { cert, key, clientCa, crl } = door
-  const keys = { cert, key, 'client-ca': clientCa, crl }
+  const { cert, key, clientCa, crl, psk } = door
+  const keys = { cert, key, 'client-ca': clientCa, crl, psk }
   const pair = attempt(() => loadServerMaterial({ cert, key }), path, keys, warnings)
   const authority = attempt(() => loadClientMaterial({ ca: clientCa }), path, keys, warnings)
-  const rest = pair.length > 0 ? [] : attempt(() => loadServerMaterial({ cert, key, crl }), path, keys, warnings)
-  return [...pair, ...authority, ...rest]
+  // With authorities that can be read, the lists are held against them.
+  const ca = authority.length > 0 ? undefined : clientCa
+  const rest =
+    pair.length > 0 ? [] : attempt(() => loadServerMaterial({ cert, key, clientCa: ca, crl }), path, keys, warnings)
+  const shared = psk === undefined ? [] : attempt(() => loadPsks(psk), path, keys, warnings)
+  return [...pair, ...authority, ...rest, ...shared]
 }
 
 function checkSshDoor(door: SshDoorConfig, path: Path, warnings: Set<string>): readonly FoundProblem[] {

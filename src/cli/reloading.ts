@@ -9,22 +9,29 @@ import { loadAll } from './load.ts'
 
 /** Reloads a gateway's configuration when it is asked to and when one of its files changes, one reload at a time. */
 export class Reloading {
-  readonly #gateway: Gateway
   readonly #log: Log
   readonly #file: string
   readonly #watch: FileWatch
   #last: Promise<unknown> = Promise.resolve()
   #next: Promise<ReloadResult> | undefined
+  #gateway: Gateway | undefined
+  #askedFor: string | undefined
 
-  constructor(gateway: Gateway, config: Config, log: Log) {
-    this.#gateway = gateway
+  /** Watches from now on: what changes while the gateway starts is not missed. */
+  constructor(config: Config, log: Log) {
     this.#log = log
     this.#file = config.file
     this.#watch = new FileWatch(
-      () => void this.request('a file has changed'),
+      () => this.ask('a file has changed'),
       error => log.warn({ err: error }, 'files are not watched; SIGHUP reloads'),
     )
     this.#watch.watch(namedFiles(config))
+  }
+
+  /** The gateway has started. */
+  begin(gateway: Gateway): void {
+    this.#gateway = gateway
+    if (this.#askedFor !== undefined) void this.request(this.#askedFor)
   }
 
   /** Reloads; if a reload is under way, once more after it. Never rejects. */
@@ -38,15 +45,23 @@ export class Reloading {
     return this.#next
   }
 
+  /** As request, for those who do not wait; while the gateway is still starting, once it has. */
+  ask(why: string): void {
+    if (this.#gateway === undefined) this.#askedFor = why
+    else void this.request(why)
+  }
+
   close(): void {
     this.#watch.close()
   }
 
   async #run(why: string): Promise<ReloadResult> {
+    const gateway = this.#gateway
+    if (gateway === undefined) return { kind: 'failed', problems: ['the gateway is still starting'] }
     this.#log.info({ why }, 'reloading')
     this.#watch.mark()
     try {
-      const sessionsEnded = await this.#gateway.reload(() => {
+      const sessionsEnded = await gateway.reload(() => {
         const { config } = loadAll(this.#file)
         this.#watch.watch(namedFiles(config))
         return config

@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import type { LeaseFacts, Managed, ReloadResult, SessionFacts } from '../admin/managed.ts'
+import type { LeaseFacts, Managed, ReloadResult, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Admin } from '../admin/server.ts'
 import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
@@ -16,36 +16,45 @@ export function serveCommand(): Command {
       const { config } = loadAll(options.config)
       const log = openLog(config.log)
       for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
-      const running = new Running()
+      // What has to be there when the log says `gateway ready` comes first.
+      const reloading = new Reloading(config, log)
+      process.on('SIGHUP', () => reloading.ask('SIGHUP'))
+      const running = new Running(reloading)
       const admin = await openAdminAt(config.admin?.socket, running)
       try {
         const gateway = await startGateway(config, log)
-        const reloading = new Reloading(gateway, config, log)
         const ending = new Ending(gateway, log)
-        running.begin(gateway, reloading, ending)
-        process.on('SIGHUP', () => void reloading.request('SIGHUP'))
+        reloading.begin(gateway)
+        running.begin(gateway, ending)
         await ending.done
-        reloading.close()
       } finally {
+        reloading.close()
         admin?.close()
       }
     })
 }
 
-/** What the admin socket is about; the socket is there before the doors are, so that `gateway ready` means both. */
+/** What the admin socket is about; the socket is there before the doors are. */
 class Running implements Managed {
+  readonly #reloading: Reloading
   #gateway: Gateway | undefined
-  #reloading: Reloading | undefined
   #ending: Ending | undefined
 
-  begin(gateway: Gateway, reloading: Reloading, ending: Ending): void {
-    this.#gateway = gateway
+  constructor(reloading: Reloading) {
     this.#reloading = reloading
+  }
+
+  begin(gateway: Gateway, ending: Ending): void {
+    this.#gateway = gateway
     this.#ending = ending
   }
 
   sessions(): readonly SessionFacts[] {
     return this.#gateway?.sessions() ?? []
+  }
+
+  async explain(id: number): Promise<SessionExplanation | undefined> {
+    return await this.#gateway?.explain(id)
   }
 
   kick(id: number): boolean {
@@ -60,9 +69,8 @@ class Running implements Managed {
     return (await this.#gateway?.releaseLease(name, holder)) ?? 0
   }
 
-  async reload(): Promise<ReloadResult> {
-    const problems = ['the gateway is still starting']
-    return (await this.#reloading?.request('the admin socket')) ?? { kind: 'failed', problems }
+  reload(): Promise<ReloadResult> {
+    return this.#reloading.request('the admin socket')
   }
 
   drain(): void {

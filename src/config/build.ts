@@ -1,4 +1,5 @@
 import { basename, dirname, resolve } from 'node:path'
+import type { Cidr } from './cidr.ts'
 import type { AuditConfig, Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
@@ -46,10 +47,10 @@ function buildAudit(audit: CheckedFile['audit']): AuditConfig {
 }
 
 function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
-  if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, source: source(path) }
+  if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, ...balancers(door), source: source(path) }
   if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
   if ('ssh' in door) return buildSshDoor(door, absolute, source(path))
-  const { 'client-ca': clientCa, crl } = door
+  const { 'client-ca': clientCa, crl, psk } = door
   return {
     kind: 'tls',
     ...door.tls,
@@ -58,9 +59,18 @@ function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Bui
     key: absolute(door.key),
     ...(clientCa !== undefined && { clientCa: absolute(clientCa) }),
     ...(crl !== undefined && { crl: absolute(crl) }),
+    ...(psk !== undefined && { psk: absolute(psk) }),
     clientCert: door['client-cert'],
+    ...balancers(door),
     source: source(path),
   }
+}
+
+function balancers(door: { readonly 'proxy-protocol'?: readonly Cidr[] | undefined }): {
+  proxyProtocol?: readonly Cidr[]
+} {
+  const { 'proxy-protocol': proxyProtocol } = door
+  return proxyProtocol === undefined ? {} : { proxyProtocol }
 }
 
 function buildSshDoor(
@@ -76,6 +86,7 @@ function buildSshDoor(
     ...(authorizedKeys !== undefined && { authorizedKeys: absolute(authorizedKeys) }),
     ...(userCa !== undefined && { userCa: absolute(userCa) }),
     ...(revokedKeys !== undefined && { revokedKeys: absolute(revokedKeys) }),
+    ...balancers(door),
     source,
   }
 }
@@ -108,7 +119,7 @@ function buildUpstream(checked: CheckedExport['upstream'], { absolute }: Builder
   if ('file' in checked) return { kind: 'file', path: absolute(checked.file) }
   const found = (uri: UpstreamUri): UpstreamUri => (uri.kind === 'unix' ? { ...uri, path: absolute(uri.path) } : uri)
   if (!('uri' in checked)) return found(checked)
-  const { uri, ca, cert, key, identity, 'known-hosts': knownHosts } = checked
+  const { uri, ca, cert, key, identity, 'known-hosts': knownHosts, 'proxy-protocol': proxyProtocol } = checked
   return {
     ...found(uri),
     ...(ca !== undefined && { ca: absolute(ca) }),
@@ -116,6 +127,7 @@ function buildUpstream(checked: CheckedExport['upstream'], { absolute }: Builder
     ...(key !== undefined && { key: absolute(key) }),
     ...(identity !== undefined && { identity: absolute(identity) }),
     ...(knownHosts !== undefined && { knownHosts: absolute(knownHosts) }),
+    ...(proxyProtocol !== undefined && { proxyProtocol }),
   }
 }
 

@@ -50,7 +50,7 @@ export interface LimitsConfig {
   readonly idleMs: number
 }
 
-/** One door. `source` is where it is written: `nbdgate.yaml:12`. */
+/** One door. `source` is where it is written: `nbdgate.yaml:12`; `proxyProtocol` are balancers, not empty. */
 export type DoorConfig = TlsDoorConfig | SshDoorConfig | TcpDoorConfig | UnixDoorConfig
 
 /** NBD with STARTTLS. Paths of PEM files; without `clientCa` certificates are not asked for. */
@@ -64,7 +64,9 @@ export interface TlsDoorConfig {
   readonly key: string
   readonly clientCa?: string
   readonly crl?: string
+  readonly psk?: string
   readonly clientCert: 'required' | 'optional'
+  readonly proxyProtocol?: readonly Cidr[]
   readonly source: string
 }
 
@@ -77,6 +79,7 @@ export interface SshDoorConfig {
   readonly authorizedKeys?: string
   readonly userCa?: string
   readonly revokedKeys?: string
+  readonly proxyProtocol?: readonly Cidr[]
   readonly source: string
 }
 
@@ -86,6 +89,7 @@ export interface TcpDoorConfig {
   readonly host: string
   readonly port: number
   readonly from: readonly Cidr[]
+  readonly proxyProtocol?: readonly Cidr[]
   readonly source: string
 }
 
@@ -165,7 +169,9 @@ export interface DenyRuleConfig {
 }
 
 /** What is behind an export: an NBD server, or a file or block device. */
-export type UpstreamConfig = (UpstreamUri & UpstreamMaterial) | { readonly kind: 'file'; readonly path: string }
+export type UpstreamConfig =
+  | (UpstreamUri & UpstreamMaterial & UpstreamProxy)
+  | { readonly kind: 'file'; readonly path: string }
 
 /** Paths: of PEM files for TLS, where `cert` and `key` come together; of a private key and known hosts for SSH. */
 export interface UpstreamMaterial {
@@ -174,4 +180,9 @@ export interface UpstreamMaterial {
   readonly key?: string | undefined
   readonly identity?: string | undefined
   readonly knownHosts?: string | undefined
+}
+
+/** Whether a server is told of the client in a PROXY header. */
+export interface UpstreamProxy {
+  readonly proxyProtocol?: 'v2' | undefined
 }

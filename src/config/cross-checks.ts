@@ -90,8 +90,9 @@ function doorProblems(door: Door, folder: string): readonly PathProblem[] {
 function tlsDoorProblems({ path, map }: Door): readonly PathProblem[] {
   if (map['client-ca'] !== undefined) return []
   const problems: PathProblem[] = []
-  if (map['client-cert'] !== 'optional') {
-    problems.push({ path, message: '`client-ca` is missing: without it only `client-cert: optional` makes sense' })
+  if (map['client-cert'] !== 'optional' && map.psk === undefined) {
+    const message = '`client-ca` is missing: without it only `client-cert: optional` makes sense'
+    problems.push({ path, message })
   }
   if (map.crl !== undefined) problems.push({ path: [...path, 'crl'], at: 'key', message: '`crl` needs `client-ca`' })
   return problems
@@ -226,9 +227,13 @@ function unmetBy(text: string, doors: readonly Door[]): string | undefined {
   const tlsDoors = doors.filter(door => door.kind === 'tls')
   if (text.startsWith('cert:')) {
     if (tlsDoors.length === 0) return 'cert: needs a tls door, and there is none'
-    const asks = tlsDoors.some(door => door.map['client-ca'] !== undefined || door.map['client-cert'] !== 'optional')
+    const asks = tlsDoors.some(({ map }) => {
+      return map['client-ca'] !== undefined || (map['client-cert'] !== 'optional' && map.psk === undefined)
+    })
     return asks ? undefined : 'cert: needs a tls door with `client-ca`, and there is none'
   }
+  if (text.startsWith('psk:') && !tlsDoors.some(door => door.map.psk !== undefined))
+    return 'psk: needs a tls door with `psk`, and there is none'
   if (text.startsWith('ssh:') && !doors.some(door => door.kind === 'ssh'))
     return 'ssh: needs an ssh door, and there is none'
   const isUnix = text.startsWith('uid:') || text.startsWith('gid:')

@@ -8,7 +8,6 @@ import type { Path } from './yaml-source.ts'
 const TOP = ['workers']
 const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
 const ADMIN = ['http', 'token-file']
-const DOOR = ['psk', 'proxy-protocol']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 
@@ -30,8 +29,6 @@ function keysAt(path: Path): readonly string[] {
       return ADMIN
     case 'leases':
       return LEASES
-    case 'doors':
-      return DOOR
     case 'exports':
       return EXPORT
     case 'exports.upstream':

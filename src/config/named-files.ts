@@ -12,7 +12,7 @@ export function namedFiles(config: Config): readonly string[] {
 
 function ofDoor(door: DoorConfig): readonly (string | undefined)[] {
   if (door.kind === 'ssh') return [...door.hostKeys, door.authorizedKeys, door.userCa, door.revokedKeys]
-  return door.kind === 'tls' ? [door.cert, door.key, door.clientCa, door.crl] : []
+  return door.kind === 'tls' ? [door.cert, door.key, door.clientCa, door.crl, door.psk] : []
 }
 
 function ofUpstream(upstream: UpstreamConfig): readonly (string | undefined)[] {

@@ -44,8 +44,16 @@ const who = z
     error: '`who` must be text or a list of texts',
   })
   .describe(
-    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
+    'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, psk:NAME, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
   )
+
+const balancers = {
+  'proxy-protocol': z
+    .array(text(parseCidr).refine(({ prefix }) => prefix > 0, 'everybody would be believed; name the balancers'))
+    .min(1, 'needs at least one network')
+    .optional()
+    .describe('Balancers: a PROXY header (v1 or v2) is demanded from these networks, and believed.'),
+}
 
 const tlsDoor = z
   .strictObject({
@@ -58,10 +66,12 @@ const tlsDoor = z
     key: path.describe('Its private key, PEM.'),
     'client-ca': path.optional().describe('Certificates (PEM) that client certificates must come from.'),
     crl: path.optional().describe('Revoked certificates, PEM.'),
+    psk: path.optional().describe('Pre-shared keys: NAME:HEX lines, as psktool writes them.'),
     'client-cert': z
       .enum(['required', 'optional'])
       .default('required')
-      .describe('Whether a visitor must present a certificate.'),
+      .describe('Whether a visitor must present a certificate (or a key of `psk`).'),
+    ...balancers,
   })
   .describe('TLS door.')
 
@@ -76,6 +86,7 @@ const sshDoor = z
     'authorized-keys': path.optional().describe("Who may log in: a file in the format of OpenSSH's authorized_keys."),
     'user-ca': path.optional().describe('Authorities whose user certificates log in as each of their principals.'),
     'revoked-keys': path.optional().describe('Public keys or fingerprints that may not log in, one a line.'),
+    ...balancers,
   })
   .describe('SSH door.')
 
@@ -86,6 +97,7 @@ const tcpDoor = z
       .array(text(parseCidr))
       .min(1, 'needs at least one network')
       .describe('Networks whose visitors come in; others are closed at accept.'),
+    ...balancers,
   })
   .describe('Door without encryption, for a VPN or a trusted network.')
 
@@ -107,6 +119,10 @@ const upstream = z
         key: path.optional().describe('Its private key, PEM.'),
         identity: path.optional().describe('For nbd+ssh://: our private key.'),
         'known-hosts': path.optional().describe('For nbd+ssh://: the keys of hosts, as OpenSSH keeps them.'),
+        'proxy-protocol': z
+          .enum(['v2'])
+          .optional()
+          .describe('Tells the upstream who the client is, in a PROXY header in front of NBD; it has to expect one.'),
       }),
       z.strictObject({ file: path.describe('File or block device, served without a server behind.') }),
     ],

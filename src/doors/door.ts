@@ -1,5 +1,6 @@
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
+import type { Endpoints } from '../protocol/proxy-facts.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { TlsErrorReason } from './errors.ts'
 
@@ -10,6 +11,10 @@ export interface Visitor {
   readonly door: DoorKind
   /** For logs: `192.0.2.7:50312`, or `uid 1000 pid 4711`. */
   readonly peer: string
+  /** The balancer that has passed the visitor on, for logs. */
+  readonly via?: string | undefined
+  /** The two ends of the connection as the client sees them; absent at a Unix door. */
+  readonly endpoints?: Endpoints | undefined
   readonly identity: Identity
   /** The one export that the visitor came for: it is the default one, and there are no others. Absent: all of them. */
   readonly only?: string | undefined
@@ -34,8 +39,13 @@ export interface TlsOffer {
 export interface Secured {
   readonly stream: ByteStream
   readonly certificate?: CertificateFacts | undefined
+  /** The name of the pre-shared key that was used instead. */
+  readonly psk?: string | undefined
   /** For logs: `TLSv1.3 TLS_AES_128_GCM_SHA256`. */
   readonly cipher: string
+  /** The same in OpenSSL's words, for upstreams: `TLSv1.2`, `ECDHE-RSA-AES128-GCM-SHA256`. */
+  readonly version: string
+  readonly suite: string
 
   /** Why the one at the other end would not be let in any more, by what the door trusts now; undefined: it would. */
   recheck(): TlsErrorReason | undefined
@@ -52,7 +62,7 @@ export interface Door {
 }
 
 /** Why a connection was closed at accept. */
-export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address'
+export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address' | 'proxy header'
 
 /** What a door asks before it takes a connection, and where it hands it to. */
 export interface Reception {
@@ -62,8 +72,8 @@ export interface Reception {
   /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter` or `left`. */
   admit(address: string | undefined): TurnedAway | undefined
 
-  /** A connection was closed at accept. */
-  turnedAway(peer: string, reason: TurnedAway): void
+  /** A connection was closed at accept; `facts` are for the log: `via`, or what was wrong with a PROXY header. */
+  turnedAway(peer: string, reason: TurnedAway, facts?: Readonly<Record<string, unknown>>): void
 
   /** One that was welcome has gone without having entered. */
   left(address: string | undefined): void

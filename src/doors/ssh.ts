@@ -5,12 +5,12 @@
 import type { Socket } from 'node:net'
 import type { Connection, Server as SshServer } from 'ssh2'
 import type { Log } from '../observe/log.ts'
-import { plainAddress } from '../policy/cidr.ts'
 import { nameOf } from '../policy/identity.ts'
 import { printable } from '../protocol/strings.ts'
 import { DOOR_ALGORITHMS } from '../ssh/algorithms.ts'
 import { type FileProblem, KeyRing } from '../ssh/key-ring.ts'
 import type { Target } from '../ssh/target.ts'
+import { type Arrival, type ArrivalOptions, Arrivals } from './arrivals.ts'
 import type { Door, Reception } from './door.ts'
 import { DoorError } from './errors.ts'
 import { closeServer, listen } from './listen.ts'
@@ -19,10 +19,9 @@ import { SshLogin } from './ssh-login.ts'
 import type { SshStream } from './ssh-stream.ts'
 import { openWays } from './ssh-ways.ts'
 import { isNative, loadSsh2, protocolOf, socketOf } from './ssh2.ts'
-import { addressOf, joinAddress } from './tcp.ts'
-import { watchForVanishing } from './vanishing.ts'
+import { addressOf } from './tcp.ts'
 
-export interface SshDoorOptions {
+export interface SshDoorOptions extends ArrivalOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
@@ -57,19 +56,22 @@ export async function openSshDoor(options: SshDoorOptions, reception: Reception)
     ring: ringOf(options),
     server: serve(options, client => greet(door, client)),
   }
-  const listener = await listen({ host, port }, `${host}:${port}`, socket => receive(socket, door))
+  const arrivals = new Arrivals(options, reception, arrival => receive(arrival, door))
+  const listener = await listen({ host, port }, `${host}:${port}`, arrivals.receive)
   listener.on('error', error => reception.failed(error))
   return {
     kind: 'ssh',
     address: addressOf(listener),
     reload: next => {
       door.options = next
+      arrivals.reload(next)
       door.ring = ringOf(next)
       door.server = serve(next, client => greet(door, client))
     },
     close: async () => {
       door.isClosing = true
       await closeServer(listener)
+      arrivals.close()
       for (const visit of door.visits) visit.endIfIdle()
     },
   }
@@ -109,28 +111,12 @@ function greet({ visits }: OpenDoor, client: Connection): void {
   else visit.greet(client)
 }
 
-function receive(socket: Socket, door: OpenDoor): void {
-  const address = plainAddress(socket.remoteAddress ?? '')
-  socket.on('error', () => {})
-  if (address === undefined) {
-    socket.destroy()
-    return
-  }
-  const peer = joinAddress(address, socket.remotePort ?? 0)
-  const reason = door.reception.admit(address)
-  if (reason !== undefined) {
-    socket.destroy()
-    door.reception.turnedAway(peer, reason)
-    return
-  }
-  watchForVanishing(socket, door.reception.vanishedMs)
-  door.visits.add(new Visit(socket, { address, peer, door }))
-  door.server.injectSocket(socket)
+function receive(arrival: Arrival, door: OpenDoor): void {
+  door.visits.add(new Visit({ ...arrival, door }))
+  door.server.injectSocket(arrival.socket)
 }
 
-interface Where {
-  readonly address: string
-  readonly peer: string
+interface Where extends Arrival {
   readonly door: OpenDoor
 }
 
@@ -147,7 +133,8 @@ class Visit {
   #why: string | undefined
   #hasPlace = false
 
-  constructor(socket: Socket, where: Where) {
+  constructor(where: Where) {
+    const { socket } = where
     this.socket = socket
     this.#where = where
     this.#log = where.door.options.log
@@ -196,7 +183,8 @@ class Visit {
 
   get #facts(): Record<string, unknown> {
     const ssh = this.#login?.facts
-    return { peer: this.#where.peer, ...(ssh === undefined ? {} : { who: nameOf({ ssh }), key: ssh.key }) }
+    const { peer, via } = this.#where
+    return { peer, via, ...(ssh === undefined ? {} : { who: nameOf({ ssh }), key: ssh.key }) }
   }
 
   #ready(): void {
@@ -206,10 +194,10 @@ class Visit {
   }
 
   #reserve(): string | undefined {
-    const { address, peer, door } = this.#where
+    const { address, peer, via, door } = this.#where
     const reason = door.reception.admit(address)
     if (reason !== undefined) {
-      door.reception.turnedAway(peer, reason)
+      door.reception.turnedAway(peer, reason, { via })
       return 'there are as many sessions as there may be'
     }
     this.#hasPlace = true
@@ -217,7 +205,7 @@ class Visit {
   }
 
   #enter(stream: SshStream, target: Target): void {
-    const { address, peer, door } = this.#where
+    const { address, peer, via, endpoints, door } = this.#where
     const ssh = this.#login?.facts
     if (ssh === undefined || !this.#hasPlace) {
       stream.destroy()
@@ -229,7 +217,8 @@ class Visit {
       const standing = this.#login?.standing()
       return standing?.kind === 'refused' ? standing.reason : undefined
     }
-    door.reception.enter({ stream, door: 'ssh', peer, identity: { address, ssh }, only, recheck })
+    const identity = { address, ssh }
+    door.reception.enter({ stream, door: 'ssh', peer, via, endpoints, identity, only, recheck })
   }
 
   #giveBack(): void {

@@ -1,18 +1,14 @@
-import type { Server, Socket } from 'node:net'
-import type { Cidr } from '../config/cidr.ts'
-import { compileCidrs, plainAddress } from '../policy/cidr.ts'
+import type { Server } from 'node:net'
 import { DuplexStream } from '../stream/duplex-stream.ts'
+import { type Arrival, type ArrivalOptions, Arrivals, joinAddress } from './arrivals.ts'
 import type { Door, Reception, TlsOffer } from './door.ts'
 import { closeServer, listen } from './listen.ts'
 import { TlsEnd, type TlsOptions } from './tls.ts'
-import { watchForVanishing } from './vanishing.ts'
 
-export interface TcpDoorOptions {
+export interface TcpDoorOptions extends ArrivalOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
-  /** Addresses that may come in; others are closed at accept. Undefined: all. */
-  readonly from?: readonly Cidr[] | undefined
   /** Makes it a TLS door. */
   readonly tls?: TlsOptions | undefined
 }
@@ -27,7 +23,7 @@ export interface TcpDoor extends Door {
 export async function openTcpDoor(options: TcpDoorOptions, reception: Reception): Promise<TcpDoor> {
   const door = new Threshold(options, reception)
   const { host, port } = options
-  const server = await listen({ host, port }, `${host}:${port}`, door.receive)
+  const server = await listen({ host, port }, `${host}:${port}`, door.arrivals.receive)
   server.on('error', error => reception.failed(error))
   return {
     get kind() {
@@ -35,18 +31,22 @@ export async function openTcpDoor(options: TcpDoorOptions, reception: Reception)
     },
     address: addressOf(server),
     reload: next => door.reload(next),
-    close: () => closeServer(server),
+    close: async () => {
+      await closeServer(server)
+      door.arrivals.close()
+    },
   }
 }
 
-/** Who may step over the sill of a door, and what is offered there. */
+/** What is behind the door, for whoever has arrived. */
 class Threshold {
+  readonly arrivals: Arrivals
   readonly #reception: Reception
   #tls: TlsEnd | undefined
-  #isWelcome: (address: string) => boolean = () => false
 
   constructor(options: TcpDoorOptions, reception: Reception) {
     this.#reception = reception
+    this.arrivals = new Arrivals(options, reception, this.#enter)
     this.reload(options)
   }
 
@@ -54,30 +54,18 @@ class Threshold {
     return this.#tls
   }
 
-  reload({ from, tls }: TcpDoorOptions): void {
-    this.#isWelcome = from === undefined ? () => true : compileCidrs(from)
+  reload(options: TcpDoorOptions): void {
+    const { tls } = options
+    this.arrivals.reload(options)
     if (tls === undefined) this.#tls = undefined
     else if (this.#tls === undefined) this.#tls = new TlsEnd(tls)
     else this.#tls.reload(tls)
   }
 
-  readonly receive = (socket: Socket): void => {
+  readonly #enter = ({ socket, address, peer, via, endpoints }: Arrival): void => {
     const stream = new DuplexStream(socket)
-    const address = plainAddress(socket.remoteAddress ?? '')
-    // A socket without an address has been reset between accept and here.
-    if (address === undefined) {
-      socket.destroy()
-      return
-    }
-    const peer = joinAddress(address, socket.remotePort ?? 0)
-    const reason = this.#isWelcome(address) ? this.#reception.admit(address) : 'from'
-    if (reason !== undefined) {
-      socket.destroy()
-      this.#reception.turnedAway(peer, reason)
-      return
-    }
-    watchForVanishing(socket, this.#reception.vanishedMs)
-    this.#reception.enter({ stream, door: 'tcp', peer, identity: { address }, tls: offerOf(this.#tls, stream) })
+    const tls = offerOf(this.#tls, stream)
+    this.#reception.enter({ stream, door: 'tcp', peer, via, endpoints, identity: { address }, tls })
   }
 }
 
@@ -96,10 +84,5 @@ function offerOf(end: TlsEnd | undefined, stream: DuplexStream): TlsOffer | unde
 export function addressOf(server: Server): string {
   const bound = server.address()
   if (bound === null || typeof bound === 'string') return String(bound)
-  return joinAddress(bound.address, bound.port)
-}
-
-/** An address with its port, `[::1]:10809`. */
-export function joinAddress(address: string, port: number): string {
-  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
+  return joinAddress(bound)
 }

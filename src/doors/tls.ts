@@ -9,6 +9,7 @@ import type { ServerMaterial } from '../pki/material.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Secured } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
+import { PskDesk } from './psk-desk.ts'
 
 /** AEAD suites with forward secrecy only; AES-128-GCM first, which is the fastest where the CPU knows AES. */
 const CIPHERS = [
@@ -21,7 +22,9 @@ const CIPHERS = [
   'ECDHE-RSA-AES256-GCM-SHA384',
   'ECDHE-ECDSA-CHACHA20-POLY1305',
   'ECDHE-RSA-CHACHA20-POLY1305',
-].join(':')
+]
+/** The one suite of TLS 1.2 with a key, forward secrecy and AEAD that OpenSSL has. In TLS 1.3 a key goes with any of SHA-256. */
+const PSK_CIPHER = 'ECDHE-PSK-CHACHA20-POLY1305'
 
 /** SSL_OP_NO_TICKET: a session that came back by ticket would pass by a revocation. */
 const NO_TICKET = 0x4000
@@ -33,6 +36,18 @@ export interface TlsOptions {
   readonly handshakeMs: number
 }
 
+/** A server that listens nowhere, and the keys it was made with. */
+interface Stage {
+  readonly server: Server
+  readonly desk: PskDesk | undefined
+}
+
+/** Who has proved to be at the other end: by a certificate, by a key, or neither. */
+interface Proof {
+  readonly certificate?: X509Certificate | undefined
+  readonly psk?: { readonly name: string; readonly key: Buffer } | undefined
+}
+
 interface Waiting {
   readonly resolve: (socket: TLSSocket) => void
   readonly reject: (error: TlsError) => void
@@ -42,11 +57,11 @@ interface Waiting {
 export class TlsEnd {
   readonly #waiting = new WeakMap<object, Waiting>()
   #options: TlsOptions
-  #server: Server
+  #stage: Stage
 
   constructor(options: TlsOptions) {
     this.#options = options
-    this.#server = this.#listen(options)
+    this.#stage = this.#listen(options)
   }
 
   get mode(): TlsOptions['mode'] {
@@ -55,30 +70,40 @@ export class TlsEnd {
 
   /** Takes other material; handshakes that have begun go on with the old one and are held against the new at their end. */
   reload(options: TlsOptions): void {
-    this.#server = this.#listen(options)
+    this.#stage = this.#listen(options)
     this.#options = options
   }
 
   async upgrade(stream: DuplexStream): Promise<Secured> {
     const options = this.#options
+    const { server, desk } = this.#stage
     const raw = stream.detach()
     let secured: DuplexStream | undefined
     try {
+      const gone = (): void => this.#waiting.get(raw)?.reject(new TlsError('gone', 'the connection closed'))
+      raw.once('close', gone)
       const socket = await new Promise<TLSSocket>((resolve, reject) => {
         this.#waiting.set(raw, { resolve, reject })
-        raw.once('close', () => reject(new TlsError('gone', 'the connection closed')))
         // Documented for injecting connections: https://nodejs.org/api/tls.html#event-connection
-        this.#server.emit('connection', raw)
+        server.emit('connection', raw)
       })
+      raw.off('close', gone)
       secured = new DuplexStream(socket)
-      const certificate = verified(socket, options)
-      const recheck = (): TlsErrorReason | undefined => this.#against(certificate)
+      const psk = desk?.proven(socket)
+      const proof: Proof = psk === undefined ? { certificate: verified(socket, options) } : { psk }
+      // Until a reload what OpenSSL said holds, but for time. Node 24 does not tell the chain that a client sent: held
+      // against trust alone, whoever came by an intermediate authority of his own would be cut off at once.
+      const recheck = (): TlsErrorReason | undefined =>
+        options === this.#options ? ageOf(proof.certificate) : this.#against(proof)
       const reason = options === this.#options ? undefined : recheck()
       if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
       return {
         stream: secured,
-        certificate: certificate && certificateFacts(certificate),
+        certificate: factsOf(proof.certificate),
+        psk: psk?.name,
         cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}`,
+        version: socket.getProtocol() ?? '',
+        suite: socket.getCipher().name,
         recheck,
       }
     } catch (error) {
@@ -89,16 +114,18 @@ export class TlsEnd {
     }
   }
 
-  #against(certificate: X509Certificate | undefined): TlsErrorReason | undefined {
+  #against({ certificate, psk }: Proof): TlsErrorReason | undefined {
     const { clientCert, material } = this.#options
+    if (psk !== undefined) return material.psk?.get(psk.name)?.equals(psk.key) === true ? undefined : 'wrong key'
     if (certificate !== undefined) {
       return material.trust === undefined ? 'unknown CA' : material.trust.against(certificate, Date.now())
     }
-    return material.trust !== undefined && clientCert === 'required' ? 'no certificate' : undefined
+    return asksForProof(material) && clientCert === 'required' ? 'no certificate' : undefined
   }
 
-  #listen(options: TlsOptions): Server {
+  #listen(options: TlsOptions): Stage {
     const { material } = options
+    const desk = material.psk === undefined ? undefined : new PskDesk(material.psk)
     const server = createServer({
       cert: material.cert,
       key: material.key,
@@ -108,28 +135,52 @@ export class TlsEnd {
       // We look at the verdict ourselves, below, to be able to log it: left to tls.Server, it is a mere ECONNRESET.
       rejectUnauthorized: false,
       minVersion: 'TLSv1.2',
-      ciphers: CIPHERS,
+      // First, since only who has a key offers it.
+      ciphers: [...(desk === undefined ? [] : [PSK_CIPHER]), ...CIPHERS].join(':'),
+      ...(desk === undefined ? {} : { pskCallback: (socket: TLSSocket, name: string) => desk.keyFor(socket, name) }),
       honorCipherOrder: true,
       secureOptions: NO_TICKET,
       handshakeTimeout: options.handshakeMs,
     })
     server.on('secureConnection', socket => waiterOf(this.#waiting, socket)?.resolve(socket))
-    server.on('tlsClientError', (error, socket) => waiterOf(this.#waiting, socket)?.reject(handshakeError(error)))
-    return server
+    server.on('tlsClientError', (error, socket) =>
+      waiterOf(this.#waiting, socket)?.reject(handshakeError(error, desk?.offer(socket))),
+    )
+    return { server, desk }
   }
 }
 
 /** The certificate that OpenSSL has accepted; undefined where none is needed. @throws TlsError */
 function verified(socket: TLSSocket, options: TlsOptions): X509Certificate | undefined {
-  if (options.material.ca === undefined) return undefined
+  const { ca, psk } = options.material
+  if (ca === undefined && options.clientCert === 'optional') return undefined
   const certificate = socket.getPeerX509Certificate()
   if (certificate === undefined) {
     if (options.clientCert === 'optional') return undefined
-    throw new TlsError('no certificate', 'the client sent none')
+    throw new TlsError('no certificate', psk === undefined ? 'the client sent none' : 'the client has no key either')
   }
+  // Without an authority none is asked for: one that is there all the same says nothing.
+  if (ca === undefined) throw new TlsError('certificate refused', 'there is no client-ca')
   // A certificate that is there and bad is never the same as none.
   if (!socket.authorized) throw new TlsError(...verdictOf(String(socket.authorizationError)))
   return certificate
+}
+
+function ageOf(certificate: X509Certificate | undefined): TlsErrorReason | undefined {
+  return certificate !== undefined && Date.now() >= Date.parse(certificate.validTo) ? 'expired' : undefined
+}
+
+function asksForProof({ trust, psk }: ServerMaterial): boolean {
+  return trust !== undefined || psk !== undefined
+}
+
+/** @throws TlsError for names that can not be read: better nobody than somebody else */
+function factsOf(certificate: X509Certificate | undefined): Secured['certificate'] {
+  try {
+    return certificate && certificateFacts(certificate)
+  } catch (cause) {
+    throw new TlsError('certificate refused', 'its names can not be read', { cause })
+  }
 }
 
 /** The TLSSocket keeps the socket that it wraps in `_parent`. Should Node drop that, nobody gets in: no waiter, no yes. */
@@ -149,6 +200,10 @@ function verdictOf(code: string): [TlsErrorReason, string] {
       return ['not yet valid', code]
     case 'CERT_REVOKED':
       return ['revoked', code]
+    case 'CRL_HAS_EXPIRED':
+      return ['CRL expired', code]
+    case 'UNABLE_TO_GET_CRL':
+      return ['no CRL', code]
     case 'INVALID_PURPOSE':
       return ['wrong purpose', code]
     case 'UNABLE_TO_GET_ISSUER_CERT':
@@ -163,8 +218,13 @@ function verdictOf(code: string): [TlsErrorReason, string] {
   }
 }
 
-function handshakeError(error: Error): TlsError {
+/** How a wrong key shows: in TLS 1.3 the binder, in TLS 1.2 the Finished message can not be read. */
+const WRONG_KEY = ['ERR_SSL_BINDER_DOES_NOT_VERIFY', 'ERR_SSL_DECRYPTION_FAILED_OR_BAD_RECORD_MAC']
+
+function handshakeError(error: Error, offer: string | undefined): TlsError {
   const code = 'code' in error ? String(error.code) : 'unknown'
+  if (offer !== undefined && WRONG_KEY.includes(code))
+    return new TlsError('wrong key', `${code}, ${offer}`, { cause: error })
   const reason = code === 'ERR_TLS_HANDSHAKE_TIMEOUT' ? 'handshake timeout' : 'handshake failed'
   return new TlsError(reason, code, { cause: error })
 }

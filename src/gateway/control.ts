@@ -2,10 +2,12 @@
  * What a session asks of the rest of the gateway. One small interface, so that a session may run in another process
  * than the configuration: every answer is a promise and every argument plain data.
  */
+import type { SessionExplanation } from '../admin/managed.ts'
 import type { Config, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { compileGroups, compilePolicy } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
+import { explain } from '../policy/explain.ts'
 import { type DoorKind, type Identity, keyOf, nameOf, type Rights } from '../policy/identity.ts'
 import { busyMessage, type Claim, type Lease, type Leases, type Misfit } from '../sharing/leases.ts'
 import type { Rate } from './rates.ts'
@@ -60,6 +62,9 @@ export interface Control {
 
   /** Whether the asker may use an export, with which rights, by which rule. */
   decide(name: string, asker: Asker): Promise<Ruling>
+
+  /** What the rules alone say, each of them, and the sharing that may leave less of it. */
+  explain(name: string, asker: Asker): Promise<SessionExplanation>
 
   /**
    * Takes one of the sessions that the export and the asker may have, and a lease beside those who are there; waits for
@@ -131,6 +136,10 @@ export function createControl(config: Config, leases: Leases): LocalControl {
       const { upstream, description, limits, luks } = entry.config
       const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
       return { ...decision, upstream, description, rates, luks }
+    },
+    explain: async (name, asker) => {
+      const entry = entries.get(name)
+      return { ...explain(entry?.policy, asker, Date.now()), sharing: entry?.config.sharing.mode }
     },
     acquire,
     look: async (name, visit) => {

@@ -75,17 +75,18 @@ export class DoorSet {
 
   #prepare(config: DoorConfig, negotiationMs: number): Prepared {
     if (config.kind === 'unix') return { kind: 'unix', options: config }
-    const { host, port } = config
-    if (config.kind === 'tcp') return { kind: 'tcp', options: { host, port, from: config.from } }
+    const { host, port, proxyProtocol } = config
+    const place = { host, port, proxyProtocol, headerMs: negotiationMs }
+    if (config.kind === 'tcp') return { kind: 'tcp', options: { ...place, from: config.from } }
     if (config.kind === 'ssh') {
       const { keys, warnings } = loadHostKeys(config.hostKeys)
       for (const warning of warnings) this.#log.warn({ warning }, 'key material')
-      return { kind: 'ssh', options: { ...config, keys, loginMs: negotiationMs, log: this.#log } }
+      return { kind: 'ssh', options: { ...config, ...place, keys, loginMs: negotiationMs, log: this.#log } }
     }
     const material = loadServerMaterial(config)
     for (const warning of material.warnings) this.#log.warn({ warning }, 'key material')
     const { mode, clientCert } = config
-    return { kind: 'tcp', options: { host, port, tls: { mode, clientCert, material, handshakeMs: negotiationMs } } }
+    return { kind: 'tcp', options: { ...place, tls: { mode, clientCert, material, handshakeMs: negotiationMs } } }
   }
 
   /** All or none. Of the doors that are `gone`, those in the way of a new one on the same port are closed first. */

@@ -3,7 +3,7 @@
  * opens the doors, starts a session for every visitor that the limits let in, and changes all of it for another
  * configuration while sessions run.
  */
-import type { LeaseFacts, SessionFacts } from '../admin/managed.ts'
+import type { LeaseFacts, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
@@ -19,6 +19,7 @@ import { DoorSet } from './door-set.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { Limits } from './limits.ts'
 import { LuksGuards } from './luks-check.ts'
+import { watchMaterial } from './material-watch.ts'
 import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 import { settleAll } from './takeover.ts'
@@ -36,6 +37,9 @@ export interface Gateway {
 
   /** The sessions in transmission phase, the oldest first. */
   sessions(): readonly SessionFacts[]
+
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  explain(id: number): Promise<SessionExplanation | undefined>
 
   /** Ends one of them now; false if there is none of this number. */
   kick(id: number): boolean
@@ -93,7 +97,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     enter,
     admit: address => limits.admit(address),
     left: address => limits.leave(address),
-    turnedAway: (peer, reason) => log.warn({ peer, reason }, 'turned away'),
+    turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
     failed: error => log.error({ err: error }, 'door failed'),
   }
   const doorSet = new DoorSet(reception, log)
@@ -103,6 +107,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await endAudit(audit)
     throw error
   }
+  const unwatch = watchMaterial(() => current, log)
   log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const take = async (next: Config): Promise<number> => {
@@ -135,6 +140,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const end = async (): Promise<void> => {
     draining = true
     leases.dismiss()
+    unwatch()
     await doorSet.close()
     const open = [...sessions.values()]
     for (const session of open) session.stop('gateway stopped')
@@ -159,17 +165,21 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     await stop()
   }
   const facts = (): readonly SessionFacts[] => [...sessions.values()].flatMap(session => session.facts() ?? [])
-  const kick = (id: number): boolean => {
+  const find = (id: number): Session | undefined => {
     const session = sessions.get(id)
-    if (session?.facts() === undefined) return false
-    session.retire('kicked')
-    return true
+    return session?.facts() === undefined ? undefined : session
+  }
+  const kick = (id: number): boolean => {
+    const session = find(id)
+    session?.retire('kicked')
+    return session !== undefined
   }
   return {
     get doors() {
       return doorSet.doors
     },
     sessions: facts,
+    explain: async id => await find(id)?.explain(),
     kick,
     leases: () => leases.list().map(leaseFacts),
     releaseLease: (name, holder) => releaseLease(leases.list(), name, holder, among),

@@ -4,6 +4,8 @@ import type { Opened } from '../negotiation/host.ts'
 import type { Rights } from '../policy/identity.ts'
 import { MAX_PAYLOAD_BYTES, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
+import type { ProxiedClient } from '../protocol/proxy-facts.ts'
+import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
@@ -35,6 +37,8 @@ export interface Opening {
   readonly structuredReplies: boolean
   /** Whether further connections of this visitor will be granted the same. */
   readonly canMultiply: boolean
+  /** Whom an upstream with `proxy-protocol` is told of. */
+  readonly client?: ProxiedClient | undefined
   /** SSH connections to share. */
   readonly ssh?: SshPool | undefined
 }
@@ -45,8 +49,10 @@ export interface Opening {
  */
 export async function openExport(opening: Opening): Promise<OpenExport> {
   const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh } = opening
+  const header = proxyHeader(opening)
   const wants = { readOnly: rights === 'read' }
   const link = await connectUpstream(upstream, wants, AbortSignal.timeout(CONNECT_MS), ssh)
+  if (header !== undefined) link.stream.write(header)
   const facts =
     link.kind === 'file' ? { ...link, structuredReplies: false } : await negotiateUpstream(link, structuredReplies)
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }
@@ -63,6 +69,15 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     rule,
     structured,
   }
+}
+
+/** What the upstream is told in front of NBD; undefined: it expects nothing. @throws UpstreamError DIAL */
+function proxyHeader({ upstream, client }: Opening): Buffer | undefined {
+  if (upstream.kind === 'file' || upstream.proxyProtocol === undefined) return undefined
+  const header = encodeProxyV2(client ?? {})
+  // Not without the name, nor with half of it: the upstream might go by it.
+  if (header === undefined) throw new UpstreamError('DIAL', 'the name of the client does not fit into a PROXY header')
+  return header
 }
 
 type ServerLink = Extract<Awaited<ReturnType<typeof connectUpstream>>, { kind: 'server' }>

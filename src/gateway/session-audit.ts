@@ -29,14 +29,14 @@ export interface OpenedSession {
 export class SessionAudit {
   readonly #audit: Audit
   readonly #conn: number
-  readonly #peer: string
+  readonly #visitor: Pick<Visitor, 'peer' | 'via'>
   readonly #told = new Set<string>()
   #opened: AuditFacts | undefined
 
-  constructor(audit: Audit, conn: number, visitor: Pick<Visitor, 'peer'>) {
+  constructor(audit: Audit, conn: number, visitor: Pick<Visitor, 'peer' | 'via'>) {
     this.#audit = audit
     this.#conn = conn
-    this.#peer = visitor.peer
+    this.#visitor = visitor
   }
 
   /** Once for each export and reason: a client may ask for the same thing over and over. */
@@ -64,17 +64,20 @@ export class SessionAudit {
   }
 
   #base({ identity, door }: Asker): AuditFacts {
-    return { conn: this.#conn, peer: this.#peer, who: nameOf(identity), proof: proofOf(identity), door }
+    const { peer, via } = this.#visitor
+    const from = { peer, ...(via === undefined ? {} : { via }) }
+    return { conn: this.#conn, ...from, who: nameOf(identity), proof: proofOf(identity), door }
   }
 }
 
 /** How an identity was proven, with what finds the certificate again. */
 function proofOf(identity: Identity): Readonly<Record<string, unknown>> {
-  const { certificate, ssh, uid, gid } = identity
+  const { certificate, psk, ssh, uid, gid } = identity
   if (certificate !== undefined) {
     const { serial, fingerprint } = certificate
     return { by: 'certificate', serial, fingerprint: `SHA256:${fingerprint}` }
   }
+  if (psk !== undefined) return { by: 'psk', name: psk }
   if (ssh !== undefined) {
     const { user, key, keyId, serial } = ssh
     return { by: serial === undefined ? 'ssh key' : 'ssh certificate', key, user, keyId, serial }

@@ -1,4 +1,5 @@
 /** One visitor's view of the exports while the handshake haggles: who it is, what it may have, what was refused. */
+import type { SessionExplanation } from '../admin/managed.ts'
 import type { UpstreamConfig } from '../config/config.ts'
 import type { Secured, Visitor } from '../doors/door.ts'
 import type { TlsErrorReason } from '../doors/errors.ts'
@@ -7,6 +8,7 @@ import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
+import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { printable } from '../protocol/strings.ts'
 import { Throttle } from '../relay/throttle.ts'
 import type { LuksGuard } from '../sharing/luks-guard.ts'
@@ -154,8 +156,12 @@ export class SessionHost implements Host<OpenExport> {
     this.#secured = secured
     this.#door = 'tls'
     this.#cipher = secured.cipher
-    const { certificate } = secured
-    this.#identity = certificate === undefined ? this.#identity : { ...this.#identity, certificate }
+    const { certificate, psk } = secured
+    this.#identity = {
+      ...this.#identity,
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(psk === undefined ? {} : { psk }),
+    }
     this.#forget()
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
@@ -168,7 +174,9 @@ export class SessionHost implements Host<OpenExport> {
     const opened = this.#opened
     if (opened === undefined) return { kind: 'holds', untilMs: undefined }
     const distrust = this.#secured?.recheck()
-    if (distrust !== undefined) return { kind: 'gone', why: `certificate: ${distrust}` }
+    if (distrust !== undefined) {
+      return { kind: 'gone', why: `${this.#identity.psk === undefined ? 'certificate' : 'psk'}: ${distrust}` }
+    }
     const refused = this.#visitor.recheck?.()
     if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
     const ruling = await this.#context.control.decide(opened.name, this.#asker)
@@ -178,6 +186,11 @@ export class SessionHost implements Host<OpenExport> {
     this.#limit(ruling.rates)
     const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
     return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
+  }
+
+  /** What the rules say of this visitor and its export now; undefined while it has none. */
+  async explain(): Promise<SessionExplanation | undefined> {
+    return this.#opened === undefined ? undefined : await this.#context.control.explain(this.#opened.name, this.#asker)
   }
 
   /** Nobody enters an export unless the audit trail has it. */
@@ -212,7 +225,17 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   get #base(): Record<string, unknown> {
-    return { conn: this.#context.conn, peer: this.#visitor.peer, who: this.who, door: this.#door }
+    const { peer, via } = this.#visitor
+    return { conn: this.#context.conn, peer, via, who: this.who, door: this.#door }
+  }
+
+  /** The visitor as an upstream is told of it. */
+  get #client(): ProxiedClient {
+    const { endpoints } = this.#visitor
+    if (this.#secured === undefined) return { endpoints }
+    const { version, suite, certificate } = this.#secured
+    const tls = { version, cipher: suite, certificate: certificate && { commonName: certificate.commonNames[0] } }
+    return { endpoints, tls }
   }
 
   /**
@@ -231,10 +254,11 @@ export class SessionHost implements Host<OpenExport> {
     const { description, upstream, rights, rule } = granted
     const { structuredReplies } = wants
     const { dials } = this.#context
+    const client = this.#client
     this.#upstream = upstream
     this.#canMultiply = canMultiply
     const opened = await dials.run(upstream, () =>
-      openExport({ name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh: dials.ssh }),
+      openExport({ name, description, upstream, rights, rule, structuredReplies, canMultiply, client, ssh: dials.ssh }),
     )
     this.#opened = opened
     return opened

@@ -2,7 +2,7 @@
  * One connection, told from top to bottom: negotiate, relay, close, and say what happened. It has no bytes in it and no
  * policy: those are negotiation/, relay/ and control.ts.
  */
-import type { SessionFacts } from '../admin/managed.ts'
+import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
@@ -21,6 +21,9 @@ import { SessionHost } from './session-host.ts'
 export interface Session {
   /** Resolves, never rejects, when the connection is closed and all it held is given back. */
   readonly done: Promise<void>
+  /** What the rules say of it now; undefined while it haggles. */
+  explain(): Promise<SessionExplanation | undefined>
+
   /** Ends it if what it was granted is not granted any more; whether it did. */
   recheck(): Promise<boolean>
 
@@ -49,7 +52,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const negotiated = await negotiate(new Wire(stream, context.limits.negotiationMs), host)
       if (negotiated.kind !== 'transmission') {
         stream.end()
-        context.log.debug({ conn: context.conn, peer: visitor.peer, who: host.who }, `visitor ${negotiated.kind}`)
+        const { peer, via } = visitor
+        context.log.debug({ conn: context.conn, peer, via, who: host.who }, `visitor ${negotiated.kind}`)
         return
       }
       const { export: opened, wire } = negotiated
@@ -60,7 +64,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       relay = new Relay({ ...opened, ...ends, throttle, guard, leaving })
       const { rights: granted, rule } = opened
       const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
-      told = { id, peer: visitor.peer, who: host.who, ...place, since: new Date().toISOString() }
+      const { peer, via } = visitor
+      told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.retire(why))
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
@@ -73,6 +78,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   }
   return {
     done: serve(),
+    explain: async () => (relay === undefined ? undefined : await host.explain()),
     recheck: async () => (await rights?.recheck()) ?? false,
     facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
     settled: async () => relay?.settled(),
@@ -91,6 +97,7 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
   const facts = {
     conn: context.conn,
     peer: visitor.peer,
+    via: visitor.via,
     who: host.who,
     export: printable(opened.name),
     rights: opened.rights,
@@ -146,7 +153,7 @@ function causeOf(end: RelayEnd): { err?: Error } {
 
 /** The one place where a failure of a session is caught. The peer learns nothing of it. */
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
-  const facts = { conn: context.conn, peer: visitor.peer, who: host.who, err: error }
+  const facts = { conn: context.conn, peer: visitor.peer, via: visitor.via, who: host.who, err: error }
   if (error instanceof TlsError) host.turnedDown(error.reason)
   if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
   else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')

@@ -2,6 +2,7 @@
 // its own kind, whatever characters it is made of (CVE-2021-44532: names that look like several names).
 import { createHash, type X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
+import { isAllText, publicKeyInfo, subjectName } from './subject.ts'
 
 /** A certificate's names and fingerprints. Names are as certified: neither lower-cased nor trimmed. */
 export interface CertificateFacts {
@@ -28,6 +29,9 @@ export interface CertificateFacts {
 
 /** Reads a certificate. Throws if Node writes it in a form that is not known here: better no facts than wrong ones. */
 export function certificateFacts(certificate: X509Certificate): CertificateFacts {
+  // Of a name with a value that is no text (a SEQUENCE, say) Node 20 loses all values and Node 24 that one: a rule that
+  // denies what got lost would not hold.
+  if (!isAllText(subjectName(certificate))) throw new TypeError('the certificate has a name that is no text')
   const subject = nameAttributes(certificate.toLegacyObject().subject)
   const alternatives = parseSubjectAltName(certificate.subjectAltName ?? '')
   const ofKind = (kind: string) => alternatives.filter(name => name.kind === kind).map(name => name.value)
@@ -43,9 +47,7 @@ export function certificateFacts(certificate: X509Certificate): CertificateFacts
       .filter(address => isIP(address) !== 0)
       .map(canonicalAddress),
     fingerprint: createHash('sha256').update(certificate.raw).digest('hex'),
-    spki: createHash('sha256')
-      .update(certificate.publicKey.export({ type: 'spki', format: 'der' }))
-      .digest('hex'),
+    spki: createHash('sha256').update(publicKeyInfo(certificate)).digest('hex'),
     serial: certificate.serialNumber,
     notAfterMs: Date.parse(certificate.validTo),
   }
@@ -59,7 +61,7 @@ export function issuerName(certificate: X509Certificate): string {
 // Not certificate.subject: that is lines of text. The legacy object has one string for each value.
 function nameAttributes(name: unknown): ReadonlyMap<string, readonly string[]> {
   const attributes = new Map<string, readonly string[]>()
-  if (typeof name !== 'object' || name === null) return attributes
+  if (typeof name !== 'object' || name === null) throw new TypeError('the certificate has a name in an unknown form')
   for (const [attribute, value] of Object.entries(name)) {
     const values: readonly unknown[] = Array.isArray(value) ? value : [value]
     attributes.set(

@@ -5,6 +5,7 @@ import {
   type Der,
   encodeDer,
   explicit,
+  extension,
   implicit,
   integer,
   objectId,
@@ -30,6 +31,10 @@ export interface CertificateContent {
   readonly alternativeNames: readonly AlternativeName[]
   readonly notBefore: Date
   readonly notAfter: Date
+  /** Of an authority: how many authorities may follow below it; 0 unless told otherwise. */
+  readonly pathLength?: number | undefined
+  /** subjectAltName as it stands in another certificate; beside it there are no `alternativeNames`. */
+  readonly alternativeNamesExtension?: Der | undefined
   /** True if TLS 1.2 may use the key to decrypt (RSA). */
   readonly enciphers: boolean
 }
@@ -77,12 +82,13 @@ function extensions(content: CertificateContent): Der[] {
     const onlyName = Array.isArray(content.subject.value) && content.subject.value.length === 0
     all.push(extension('2.5.29.17', onlyName, sequence(...content.alternativeNames.map(encodeAlternativeName))))
   }
+  if (content.alternativeNamesExtension !== undefined) all.push(content.alternativeNamesExtension)
   return all
 }
 
-// The authority signs leaves only (pathLenConstraint 0): a stolen leaf key must not make certificates.
+// An authority signs leaves only (pathLenConstraint 0), unless it is the root of others.
 function basicConstraints(content: CertificateContent): Der {
-  const value = content.purpose === 'authority' ? sequence(yes(), integer(0)) : sequence()
+  const value = content.purpose === 'authority' ? sequence(yes(), integer(content.pathLength ?? 0)) : sequence()
   return extension('2.5.29.19', true, value)
 }
 
@@ -92,9 +98,4 @@ function keyUsage(content: CertificateContent): Der {
   // Not critical: before 10.0, qemu refuses a critical keyUsage without keyEncipherment, and RFC 8813 forbids that bit
   // for elliptic curves.
   return extension('2.5.29.15', false, bitString(Uint8Array.of(0x80), 7)) // digitalSignature
-}
-
-function extension(oid: string, critical: boolean, value: Der): Der {
-  const content = octetString(encodeDer(value))
-  return critical ? sequence(objectId(oid), yes(), content) : sequence(objectId(oid), content)
 }

@@ -43,6 +43,11 @@ export function integer(...bytes: number[]): Der {
   return asn1.create(Class.UNIVERSAL, Type.INTEGER, false, binary(Uint8Array.from(bytes)))
 }
 
+/** ENUMERATED, of one byte. */
+export function enumerated(value: number): Der {
+  return asn1.create(Class.UNIVERSAL, Type.ENUMERATED, false, String.fromCharCode(value))
+}
+
 /** BOOLEAN TRUE; DER leaves out a FALSE that is the default. */
 export function yes(): Der {
   return asn1.create(Class.UNIVERSAL, Type.BOOLEAN, false, '\xff')
@@ -61,6 +66,12 @@ export function octetString(bytes: Uint8Array): Der {
 /** BIT STRING; `unusedBits` counts from the end of the last byte. */
 export function bitString(bytes: Uint8Array, unusedBits = 0): Der {
   return asn1.create(Class.UNIVERSAL, Type.BITSTRING, false, String.fromCharCode(unusedBits) + binary(bytes))
+}
+
+/** Extension ::= SEQUENCE { extnID, critical, extnValue } of certificates and revocation lists (RFC 5280, 4.1). */
+export function extension(oid: string, critical: boolean, value: Der): Der {
+  const content = octetString(encodeDer(value))
+  return critical ? sequence(objectId(oid), yes(), content) : sequence(objectId(oid), content)
 }
 
 /** UTF8String. */

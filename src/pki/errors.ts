@@ -10,18 +10,24 @@ export type MaterialErrorCode =
   | 'KEY_MISMATCH'
   | 'EXPIRED'
   | 'NOT_YET_VALID'
+  /** No revocation list of an authority that needs one. */
+  | 'NO_CRL'
   /** A certificate that is to vouch for others is not a CA certificate. */
   | 'NOT_A_CA'
+  /** A line of a file of pre-shared keys, or all of it. */
+  | 'BAD_PSK'
+  /** Keys that everybody on the host may read. */
+  | 'EXPOSED'
   /** A certificate without its key, or a key without its certificate. */
   | 'INCOMPLETE'
 
-/** Key material can not be used. The message is one sentence that starts with the file; it never quotes the content. */
+/** Key material can not be used. The message is one sentence that starts with the file (and line); it never quotes the content. */
 export class MaterialError extends Error {
   readonly code: MaterialErrorCode
   readonly file: string
 
-  constructor(code: MaterialErrorCode, file: string, message: string, options?: ErrorOptions) {
-    super(`${file}: ${message}`, options)
+  constructor(code: MaterialErrorCode, file: string, message: string, options?: ErrorOptions & { line?: number }) {
+    super(`${file}:${options?.line === undefined ? '' : `${options.line}:`} ${message}`, options)
     this.name = 'MaterialError'
     this.code = code
     this.file = file

@@ -74,14 +74,30 @@ export function parseFolderName(name: string): string {
   if (/[\p{C}\p{Zl}\p{Zp}]/u.test(name)) throw refuse('has control characters in it')
   if (/^[-.~]/.test(name)) throw refuse(`starts with ${JSON.stringify(name[0])}`)
   if (/\.(pem|md)$/i.test(name)) throw refuse('looks like one of the files beside it')
+  if (name === 'issued') throw refuse('is the one for copies of what was issued')
   if (Buffer.byteLength(name) > 255) throw refuse('is longer than 255 bytes')
   return name
 }
 
 /** Reads the authority of a folder. Throws PkiError if a part is missing or can not be read. */
 export function loadAuthority(dir: string): KeyedCertificate {
-  const files = authorityFiles(dir)
+  return loadKeyed(authorityFiles(dir))
+}
+
+/** Reads an authority whose files have other names. Throws as `loadAuthority`. */
+export function loadKeyed(files: { readonly cert: string; readonly key: string }): KeyedCertificate {
   return { certificatePem: readPart(files.cert), privateKeyPem: readPart(files.key) }
+}
+
+/** Writes a certificate and its key under other names. Throws as `writeAuthority`. */
+export function writeKeyed(
+  dir: string,
+  files: { readonly cert: string; readonly key: string },
+  pair: KeyedCertificate,
+  options: WriteOptions = {},
+): void {
+  makeFolder(dir)
+  writePair(files, pair, options)
 }
 
 /** Writes a new authority. Throws PkiError if a file is there already, or what the file system throws. */
@@ -91,8 +107,7 @@ export function writeAuthority(
   options: WriteOptions = {},
 ): { readonly cert: string; readonly key: string } {
   const files = authorityFiles(dir)
-  makeFolder(dir)
-  writePair(files, authority, options)
+  writeKeyed(dir, files, authority, options)
   return files
 }
 
@@ -143,7 +158,7 @@ function writePair(
 }
 
 // 'wx' also refuses to follow a symbolic link: two runs at once can not both believe that they made the key.
-function createFile(file: string, text: string, mode: number): void {
+function createFile(file: string, text: string | Uint8Array, mode: number): void {
   try {
     writeFileSync(file, text, { flag: 'wx', mode })
   } catch (cause) {
@@ -153,8 +168,8 @@ function createFile(file: string, text: string, mode: number): void {
   chmodSync(file, mode) // whatever the umask was
 }
 
-// Never a moment with half a file, and never a key in a file that was open to others before.
-function replaceFile(file: string, text: string, mode: number): void {
+/** Writes a file anew: never a moment with half of it, and never a key in a file that was open to others before. */
+export function replaceFile(file: string, text: string | Uint8Array, mode: number): void {
   const fresh = `${file}.${randomBytes(6).toString('hex')}`
   try {
     createFile(fresh, text, mode)

@@ -6,14 +6,18 @@ import { PkiError } from './errors.ts'
 /** The kinds of keys we make: ECDSA on P-256, or RSA with 3072 bits for clients that know nothing else. */
 export type KeyKind = 'ecdsa' | 'rsa'
 
-/** A fresh key, its certificate-ready public half, and the name that other certificates know it by. */
-export interface KeyPair {
+/** A public key, ready to be certified, and the name that other certificates know it by. */
+export interface PublicHalf {
   readonly kind: KeyKind
-  readonly privateKey: KeyObject
   /** SubjectPublicKeyInfo. */
   readonly publicKeyInfo: Der
   /** Subject key identifier, 20 bytes. */
   readonly keyIdentifier: Buffer
+}
+
+/** A fresh key. */
+export interface KeyPair extends PublicHalf {
+  readonly privateKey: KeyObject
 }
 
 const EC_PUBLIC_KEY = '1.2.840.10045.2.1'
@@ -41,8 +45,13 @@ export function makeKeyPair(kind: KeyKind): KeyPair {
     kind,
     privateKey,
     publicKeyInfo: sequence(algorithm, bitString(bits)),
-    keyIdentifier: createHash('sha256').update(bits).digest().subarray(0, 20), // RFC 7093, section 2, method 1
+    keyIdentifier: keyIdentifierOf(bits),
   }
+}
+
+/** Of the bits of a public key (RFC 7093, section 2, method 1). */
+export function keyIdentifierOf(bits: Uint8Array): Buffer {
+  return createHash('sha256').update(bits).digest().subarray(0, 20)
 }
 
 // SEC 1, 2.3.3: 04, X, Y. Taken from JWK because node:crypto exports no bare point.

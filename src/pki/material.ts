@@ -1,17 +1,21 @@
 // Key material that is already there: read it, and say in one sentence what is wrong with it before a socket is opened.
 // OpenSSL would say it too, but for the first client that comes, and without the file's name.
 import { createPrivateKey, type KeyObject, X509Certificate } from 'node:crypto'
-import { readFileSync, statSync } from 'node:fs'
 import { createSecureContext } from 'node:tls'
+import { type CrlFacts, readCrl, splitCrls } from './crl.ts'
+import { checkCrls } from './crl-check.ts'
 import { MaterialError } from './errors.ts'
+import { loadPsks, type PskTable } from './psk.ts'
+import { readText, warnAboutMode } from './read-text.ts'
 import { Trust } from './trust.ts'
 
-/** Files of a TLS door. `clientCa`: who may vouch for clients. `crl`: which of their certificates are revoked. */
+/** Files of a TLS door. `clientCa`: who may vouch for clients. `crl`: which of their certificates are revoked. `psk`: keys. */
 export interface ServerMaterialFiles {
   readonly cert: string
   readonly key: string
   readonly clientCa?: string | undefined
   readonly crl?: string | undefined
+  readonly psk?: string | undefined
 }
 
 /** Files for dialling an `nbds://` upstream. Without `ca`, Node's own list of authorities counts. */
@@ -28,6 +32,7 @@ export interface ServerMaterial {
   readonly ca?: string
   /** One PEM text a CRL: of a text with two, OpenSSL as Node calls it sees only the first. */
   readonly crl?: string[]
+  readonly psk?: PskTable
   /** What `ca` and `crl` say of certificates that were accepted before; there with `ca`. */
   readonly trust?: Trust
   readonly warnings: readonly string[]
@@ -58,8 +63,19 @@ export function loadServerMaterial(files: ServerMaterialFiles, options: Material
   const pair = loadPair(files.cert, files.key, SERVER_AUTH, nowMs, warnings)
   const ca = files.clientCa === undefined ? undefined : loadAuthorities(files.clientCa, nowMs, warnings)
   const crl = files.crl === undefined ? undefined : loadCrls(files.crl)
-  const trusted = ca === undefined ? {} : { ca, trust: makeTrust(ca, crl, files.crl) }
-  return { ...pair, ...trusted, ...(crl !== undefined && { crl }), warnings }
+  if (ca !== undefined && crl !== undefined && files.clientCa !== undefined && files.crl !== undefined) {
+    const { crls } = crl
+    checkCrls({ file: files.crl, crls, caFile: files.clientCa, authorities: ca.authorities, nowMs }, warnings)
+  }
+  const psk = files.psk === undefined ? undefined : loadPsks(files.psk)
+  warnings.push(...(psk?.warnings ?? []))
+  return {
+    ...pair,
+    ...(ca === undefined ? {} : { ca: ca.text, trust: makeTrust(ca.text, crl?.texts, files.crl) }),
+    ...(crl === undefined ? {} : { crl: crl.texts }),
+    ...(psk === undefined ? {} : { psk: psk.keys }),
+    warnings,
+  }
 }
 
 /** Loads and checks the material for an `nbds://` upstream. Throws MaterialError for the first thing that is wrong. */
@@ -71,7 +87,7 @@ export function loadClientMaterial(files: ClientMaterialFiles, options: Material
   if (key !== undefined && cert === undefined) throw new MaterialError('INCOMPLETE', key, 'the key has no certificate')
   const pair = cert === undefined || key === undefined ? {} : loadPair(cert, key, CLIENT_AUTH, nowMs, warnings)
   const ca = files.ca === undefined ? undefined : loadAuthorities(files.ca, nowMs, warnings)
-  return { ...pair, ...(ca === undefined ? {} : { ca }), warnings }
+  return { ...pair, ...(ca === undefined ? {} : { ca: ca.text }), warnings }
 }
 
 /** Loads the certificates of a PEM file, one or more, whatever their dates. Throws MaterialError. */
@@ -100,11 +116,16 @@ function loadPair(
     const role = usage === SERVER_AUTH ? 'server' : 'client'
     warnings.push(`${certFile}: the certificate is not meant for a TLS ${role}; its peers may refuse it`)
   }
-  warnAboutMode(keyFile, warnings)
+  warnAboutMode(keyFile, 'private key', warnings)
   return { cert, key }
 }
 
-function loadAuthorities(file: string, nowMs: number, warnings: string[]): string {
+/** `authorities`: those that have not expired. */
+function loadAuthorities(
+  file: string,
+  nowMs: number,
+  warnings: string[],
+): { readonly text: string; readonly authorities: readonly X509Certificate[] } {
   const text = readText(file)
   const all = parseCertificates(file, text)
   if (all.length === 0) throw notPem(file, 'holds no certificate in PEM form')
@@ -116,18 +137,18 @@ function loadAuthorities(file: string, nowMs: number, warnings: string[]): strin
   for (const certificate of living.length > 0 ? living : all) checkValidity(file, certificate, nowMs, warnings)
   if (living.length < all.length)
     warnings.push(`${file}: ${all.length - living.length} of ${all.length} certificates expired`)
-  return text
+  return { text, authorities: living }
 }
 
-function loadCrls(file: string): string[] {
-  const crls = readText(file).match(/-----BEGIN X509 CRL-----[\s\S]*?-----END X509 CRL-----\n?/g) ?? []
-  if (crls.length === 0) throw notPem(file, 'holds no CRL in PEM form')
+function loadCrls(file: string): { readonly texts: string[]; readonly crls: readonly CrlFacts[] } {
+  const texts = splitCrls(readText(file))
+  if (texts.length === 0) throw notPem(file, 'holds no CRL in PEM form')
   try {
-    createSecureContext({ crl: crls })
+    createSecureContext({ crl: texts })
+    return { texts, crls: texts.map(readCrl) }
   } catch (cause) {
     throw notPem(file, 'the CRL can not be read', cause)
   }
-  return [...crls]
 }
 
 function makeTrust(ca: string, crl: readonly string[] | undefined, crlFile: string | undefined): Trust {
@@ -171,28 +192,6 @@ function parsePrivateKey(file: string, text: string): KeyObject {
     // No cause: an error about a key shall not carry anything of the key.
     throw notPem(file, 'the private key can not be read')
   }
-}
-
-function warnAboutMode(file: string, warnings: string[]): void {
-  const mode = statSync(file).mode & 0o777
-  if (process.platform === 'win32' || (mode & 0o044) === 0) return
-  warnings.push(`${file}: others may read the private key (mode ${mode.toString(8).padStart(4, '0')}): chmod 600 it`)
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8')
-  } catch (cause) {
-    throw new MaterialError('UNREADABLE', file, whyUnreadable(cause), { cause })
-  }
-}
-
-function whyUnreadable(error: unknown): string {
-  const code = error instanceof Error && 'code' in error ? error.code : undefined
-  if (code === 'ENOENT') return 'there is no such file'
-  if (code === 'EACCES' || code === 'EPERM') return 'the file may not be read'
-  if (code === 'EISDIR') return 'is a folder, not a file'
-  return `the file can not be read (${String(code ?? 'unknown error')})`
 }
 
 function notPem(file: string, why: string, cause?: unknown): MaterialError {

@@ -6,6 +6,7 @@ import { type CertificatePurpose, signCertificate, toPem } from './certificate.t
 import { PkiError } from './errors.ts'
 import type { KeyedCertificate } from './files.ts'
 import { type KeyKind, makeKeyPair, signerOf } from './key-pair.ts'
+import { signLeaf } from './leaf.ts'
 import {
   type AlternativeName,
   encodeSubject,
@@ -34,6 +35,10 @@ export interface MintOptions {
 /** `name` is the common name; `nbdgate authority` unless told otherwise. */
 export interface AuthorityOptions extends MintOptions {
   readonly name?: string | undefined
+  /** Who certifies it; without one it signs itself. */
+  readonly parent?: KeyedCertificate | undefined
+  /** How many authorities may follow below it; 0 unless told otherwise. */
+  readonly pathLength?: number | undefined
 }
 
 /** `names` are DNS names and addresses that clients dial; the first one is the common name. */
@@ -57,25 +62,34 @@ const MS_PER_DAY = 86_400_000
 const BACKDATED_MS = 5 * 60_000
 const LAST_MOMENT_MS = Date.UTC(9999, 11, 31, 23, 59, 59) // RFC 5280, 4.1.2.5
 
-/** Makes a self-signed authority that may sign leaves and CRLs. Throws PkiError for a name that can not be certified. */
+/**
+ * Makes an authority that may sign leaves and CRLs. One with a parent has the parent's certificates behind its own, as who
+ * verifies needs them. Throws PkiError for a name that can not be certified, or a parent that is unfit.
+ */
 export function mintAuthority(options: AuthorityOptions = {}): KeyedCertificate {
+  const { parent, pathLength } = options
   const pair = makeKeyPair(options.key ?? 'ecdsa')
   const subject = encodeSubject(subjectOf(options.name ?? 'nbdgate authority', options))
+  const issuer = parent === undefined ? undefined : openAuthority(parent, options.now ?? new Date())
+  const { notBefore, notAfter } = validity('authority', options)
   const der = signCertificate(
     {
-      ...validity('authority', options),
+      notBefore,
+      notAfter: issuer !== undefined && issuer.notAfter < notAfter ? issuer.notAfter : notAfter,
       purpose: 'authority',
-      issuer: subject,
+      issuer: issuer?.subject ?? subject,
       subject,
       publicKeyInfo: pair.publicKeyInfo,
       keyIdentifier: pair.keyIdentifier,
-      issuerKeyIdentifier: pair.keyIdentifier,
+      issuerKeyIdentifier: issuer?.keyIdentifier ?? pair.keyIdentifier,
       alternativeNames: [],
+      pathLength,
       enciphers: false,
     },
-    signerOf(pair.privateKey),
+    signerOf(issuer?.key ?? pair.privateKey),
   )
-  return { certificatePem: toPem('CERTIFICATE', der), privateKeyPem: privatePem(pair.privateKey) }
+  const certificatePem = toPem('CERTIFICATE', der) + (parent?.certificatePem ?? '')
+  return { certificatePem, privateKeyPem: privatePem(pair.privateKey) }
 }
 
 /** Makes a certificate for a TLS server. Throws PkiError if there is no name, a name is none, or the authority is unfit. */
@@ -105,26 +119,19 @@ function mintLeaf(
   alternativeNames: readonly AlternativeName[],
   options: MintOptions,
 ): KeyedCertificate {
-  const issuer = openAuthority(authority, options.now ?? new Date())
   const subject = encodeSubject(subjectOf(commonName, options))
-  const { notBefore, notAfter } = validity(purpose, options)
   const pair = makeKeyPair(options.key ?? 'ecdsa')
-  const der = signCertificate(
-    {
-      purpose,
-      issuer: issuer.subject,
-      subject,
-      publicKeyInfo: pair.publicKeyInfo,
-      keyIdentifier: pair.keyIdentifier,
-      issuerKeyIdentifier: issuer.keyIdentifier,
-      alternativeNames: withoutTwins(alternativeNames),
-      notBefore,
-      notAfter: notAfter < issuer.notAfter ? notAfter : issuer.notAfter,
-      enciphers: pair.kind === 'rsa',
-    },
-    signerOf(issuer.key),
-  )
-  return { certificatePem: toPem('CERTIFICATE', der), privateKeyPem: privatePem(pair.privateKey) }
+  const content = {
+    ...validity(purpose, options),
+    purpose,
+    subject,
+    publicKeyInfo: pair.publicKeyInfo,
+    keyIdentifier: pair.keyIdentifier,
+    alternativeNames: withoutTwins(alternativeNames),
+    enciphers: pair.kind === 'rsa',
+  }
+  const certificatePem = signLeaf(authority, content, options.now ?? new Date())
+  return { certificatePem, privateKeyPem: privatePem(pair.privateKey) }
 }
 
 function subjectOf(commonName: string | undefined, options: MintOptions): SubjectName {
@@ -137,7 +144,11 @@ function subjectOf(commonName: string | undefined, options: MintOptions): Subjec
   }
 }
 
-function validity(purpose: CertificatePurpose, options: MintOptions): { notBefore: Date; notAfter: Date } {
+/** From a little before now until `days` later. Throws PkiError for a number of days that is none. */
+export function validity(
+  purpose: CertificatePurpose,
+  options: Pick<MintOptions, 'days' | 'now'>,
+): { notBefore: Date; notAfter: Date } {
   const nowMs = (options.now ?? new Date()).getTime()
   const days = options.days ?? DEFAULT_DAYS[purpose]
   if (!(days > 0)) throw new PkiError('BAD_NAME', `a certificate can not live for ${days} days`)
@@ -151,6 +162,7 @@ function withoutTwins(names: readonly AlternativeName[]): AlternativeName[] {
   return [...new Map(names.map(name => [JSON.stringify(name), name])).values()]
 }
 
-function privatePem(key: KeyObject): string {
+/** PKCS #8, without a passphrase. */
+export function privatePem(key: KeyObject): string {
   return key.export({ type: 'pkcs8', format: 'pem' }).toString()
 }

@@ -3,7 +3,7 @@
  * lists of today. For sessions that live on after a reload; nobody gets in by it.
  */
 import { X509Certificate } from 'node:crypto'
-import { Crl } from './crl-reader.ts'
+import { type CrlFacts, readCrl } from './crl.ts'
 
 /** Certificates between a client's and its root, at most. */
 const MAX_DEPTH = 16
@@ -13,13 +13,13 @@ export type Distrust = 'expired' | 'unknown CA' | 'revoked' | 'certificate refus
 
 export class Trust {
   readonly #authorities: readonly X509Certificate[]
-  readonly #crls: readonly Crl[] | undefined
+  readonly #crls: readonly CrlFacts[] | undefined
 
   /** PEM texts: of all authorities, and of one CRL each. @throws RangeError for what is no CRL */
   constructor(authorities: string, crls: readonly string[] | undefined) {
     const blocks = authorities.match(/-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g) ?? []
     this.#authorities = blocks.map(block => new X509Certificate(block))
-    this.#crls = crls?.map(crl => new Crl(crl))
+    this.#crls = crls?.map(readCrl)
   }
 
   /** The reason against a certificate, with the chain that its owner sent as `issuerCertificate`; undefined if there is none. */
@@ -51,9 +51,9 @@ export class Trust {
   /** As OpenSSL with CRL_CHECK_ALL: where there are lists, each issuer needs one. */
   #listed(certificate: X509Certificate, issuer: X509Certificate): Distrust | undefined {
     if (this.#crls === undefined) return undefined
-    const lists = this.#crls.filter(crl => crl.isSignedBy(issuer.publicKey))
+    const lists = this.#crls.filter(crl => crl.isSignedBy(issuer.publicKey) === true)
     if (lists.length === 0) return 'certificate refused'
-    return lists.some(crl => crl.lists(certificate.serialNumber)) ? 'revoked' : undefined
+    return lists.some(crl => crl.revoked.has(certificate.serialNumber)) ? 'revoked' : undefined
   }
 }
 

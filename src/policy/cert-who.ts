@@ -23,9 +23,9 @@ const FIELDS: ReadonlyMap<string, (value: string) => Parsed<CertificateTest>> = 
   ['cn', value => patternTest(value, LABELS, facts => facts.commonNames)],
   ['o', value => patternTest(value, LABELS, facts => facts.organizations)],
   ['ou', value => patternTest(value, LABELS, facts => facts.organizationalUnits)],
-  ['dns', value => patternTest(value, DNS_LABELS, facts => facts.dnsNames)],
-  ['uri', value => patternTest(value, PATH_PARTS, facts => facts.uris)],
-  ['email', emailTest],
+  ['dns', value => asciiProblem('dns', value) ?? patternTest(value, DNS_LABELS, facts => facts.dnsNames)],
+  ['uri', value => asciiProblem('uri', value) ?? patternTest(value, PATH_PARTS, facts => facts.uris)],
+  ['email', value => asciiProblem('email', value) ?? emailTest(value)],
   ['ip', ipTest],
   ['fingerprint', value => hashTest(value, parseHexHash, facts => facts.fingerprint)],
   [
@@ -50,6 +50,13 @@ export function parseCertificateTest(text: string): Parsed<CertificateTest> {
   }
   const value = equals < 0 ? '' : text.slice(equals + 1)
   return value === '' ? unparsed(`cert:${field}= needs a value`) : parse(value)
+}
+
+/** Certificates have these names as IA5String (RFC 5280, 4.2.1.6): a rule with an ü could never hold, not even to deny. */
+function asciiProblem(field: string, value: string): Parsed<CertificateTest> | undefined {
+  if (/^[\x20-\x7e]*$/.test(value)) return undefined
+  const hint = field === 'uri' ? 'percent-encode the rest' : 'write a host name as xn--…'
+  return unparsed(`cert:${field}= is ASCII in certificates: ${hint}`)
 }
 
 function patternTest(text: string, rules: PatternRules, valuesOf: ValuesOf): Parsed<CertificateTest> {

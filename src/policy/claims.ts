@@ -65,6 +65,8 @@ function withClaim(identity: Identity, text: string): Parsed<Identity> {
       return withAddress(identity, value)
     case 'cert':
       return withCertificate(identity, value)
+    case 'psk':
+      return value.includes('*') ? unparsed('one name is needed, not a pattern') : withOne(identity, 'psk', value)
     case 'ssh':
       return withSsh(identity, value)
     case 'uid':
@@ -82,7 +84,7 @@ function withAddress(identity: Identity, value: string): Parsed<Identity> {
     : withOne(identity, 'address', formatAddress(address))
 }
 
-function withOne<Key extends 'address' | 'uid' | 'gid'>(
+function withOne<Key extends 'address' | 'psk' | 'uid' | 'gid'>(
   identity: Identity,
   key: Key,
   value: NonNullable<Identity[Key]>,

@@ -14,6 +14,8 @@ export interface Identity {
   readonly address?: string
   /** The client certificate, if one was presented and its chain holds. */
   readonly certificate?: CertificateFacts
+  /** The name of the pre-shared key that the visitor has proved to hold. */
+  readonly psk?: string
   /** The SSH login, where there was one. */
   readonly ssh?: SshFacts
   /** User and group of the process at the other end of a Unix socket (unix(7), SO_PEERCRED). */
@@ -22,12 +24,13 @@ export interface Identity {
 }
 
 /**
- * A short name for log lines, in the words of a `who` rule: `cert:cn=alice`, `uid:1000`, `address:10.0.0.7`, or
+ * A short name for log lines, in the words of a `who` rule: `cert:cn=alice`, `psk:bob`, `uid:1000`, `address:10.0.0.7`, or
  * `unknown`. Control characters are escaped. For eyes only: a name decides nothing, two identities can share it.
  */
 export function nameOf(identity: Identity): string {
-  const { certificate, ssh, uid, address } = identity
+  const { certificate, psk, ssh, uid, address } = identity
   if (certificate !== undefined) return printable(certificateName(certificate))
+  if (psk !== undefined) return printable(`psk:${psk}`)
   if (ssh !== undefined) return printable(ssh.user === undefined ? `ssh:key=${ssh.key}` : `ssh:user=${ssh.user}`)
   if (uid !== undefined) return `uid:${uid}`
   return address === undefined ? 'unknown' : printable(`address:${address}`)
@@ -35,8 +38,9 @@ export function nameOf(identity: Identity): string {
 
 /** What tells one identity from another, for counting: the strongest fact that is known of it. */
 export function keyOf(identity: Identity): string {
-  const { certificate, ssh, uid, address } = identity
+  const { certificate, psk, ssh, uid, address } = identity
   if (certificate !== undefined) return `cert ${certificate.fingerprint}`
+  if (psk !== undefined) return `psk ${psk}`
   if (ssh !== undefined) return `ssh ${ssh.key} ${ssh.user}`
   return uid === undefined ? `address ${address ?? ''}` : `uid ${uid}`
 }

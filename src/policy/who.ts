@@ -4,6 +4,7 @@ import { printable } from '../protocol/strings.ts'
 import { parseCertificateTest } from './cert-who.ts'
 import { compileCidrs } from './cidr.ts'
 import type { Identity } from './identity.ts'
+import { parsePattern, patternRules } from './pattern.ts'
 import { parseSshTest } from './ssh-who.ts'
 
 /** One condition of a rule, compiled: a text of the configuration, and whether it holds for an identity. */
@@ -16,12 +17,14 @@ export interface Who {
 /** Groups by name, each compiled to whether an identity is in it. */
 export type Groups = ReadonlyMap<string, Who['holds']>
 
+const LABELS = patternRules({ separator: '.', ignoreCase: false })
+
 /** Numbers of users and groups; 2^32 - 1 is the kernel's "none" (credentials(7), chown(2)). */
 const MAX_ID = 2 ** 32 - 2
 
 /**
- * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`, `group:NAME`.
- * Forms of later versions are a problem
+ * Reads one `who`: `anyone`, `address:CIDR`, `cert:FIELD=VALUE`, `psk:NAME`, `ssh:FIELD=VALUE`, `uid:N`, `gid:N`,
+ * `group:NAME`. Forms of later versions are a problem
  * of their own, for a rule that is not understood must not be one that is not there.
  */
 export function parseWho(text: string, groups: Groups = new Map()): Parsed<Who> {
@@ -55,9 +58,9 @@ function parseTest(text: string): Parsed<Who['holds']> {
     case 'ssh':
       return sshTest(value)
     case 'psk':
-      return unparsed('psk: identities need pre-shared keys, which this version does not have')
+      return pskTest(value)
     default:
-      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, ssh:, uid:, gid:, group:`)
+      return unparsed(`"${printable(form, 64)}" is not one of anyone, address:, cert:, psk:, ssh:, uid:, gid:, group:`)
   }
 }
 
@@ -77,6 +80,13 @@ function certificateTest(value: string): Parsed<Who['holds']> {
   const test = parseCertificateTest(value)
   if (!test.ok) return test
   return parsed(({ certificate }) => certificate !== undefined && test.value(certificate))
+}
+
+function pskTest(value: string): Parsed<Who['holds']> {
+  if (value === '') return unparsed('psk: needs the name of a key, like psk:bob')
+  const pattern = parsePattern(value, LABELS)
+  if (!pattern.ok) return pattern
+  return parsed(({ psk }) => psk !== undefined && pattern.value(psk))
 }
 
 function sshTest(value: string): Parsed<Who['holds']> {

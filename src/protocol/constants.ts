@@ -149,3 +149,23 @@ export const MAX_DRAINED_BYTES = 1 << 27
 
 /** Block sizes in bytes where an upstream names none (proto.md, "Size constraints"). */
 export const DEFAULT_BLOCK_SIZE = { minimum: 1, preferred: 4096, maximumPayload: MAX_PAYLOAD_BYTES } as const
+
+/** Types of the PROXY protocol's TLVs, PP2_TYPE_* and PP2_SUBTYPE_* (proxy-protocol.txt, 2.2); those we know. */
+export const Pp2Type = {
+  CRC32C: 0x03,
+  SSL: 0x20,
+  SSL_VERSION: 0x21,
+  SSL_CN: 0x22,
+  SSL_CIPHER: 0x23,
+} as const
+export type Pp2Type = (typeof Pp2Type)[keyof typeof Pp2Type]
+
+/** What PP2_TYPE_SSL says that there is, PP2_CLIENT_* (u8). */
+export const Pp2Client = {
+  SSL: 1 << 0,
+  CERT_CONN: 1 << 1,
+  CERT_SESS: 1 << 2,
+} as const
+
+/** Longest PROXY header that is read or sent, which is what HAProxy's buffer holds; certificates may be in there. */
+export const MAX_PROXY_HEADER_BYTES = 16 * 1024

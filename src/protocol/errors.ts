@@ -1,5 +1,7 @@
 /** What a peer did wrong on the wire. Stable: logs, metrics and tests decide on it. */
 export type ProtocolErrorCode =
+  | 'BAD_ADDRESS'
+  | 'BAD_CHECKSUM'
   | 'BAD_MAGIC'
   | 'BAD_FLAGS'
   | 'BAD_LENGTH'

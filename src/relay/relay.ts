@@ -11,6 +11,7 @@ import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.t
 import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 import { Framer, MAX_HEAD_BYTES } from './framer.ts'
+import { LateRequests } from './late-requests.ts'
 import { Pending } from './pending.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
@@ -60,12 +61,6 @@ export interface RelayOptions {
   readonly leaving?: (() => void) | undefined
 }
 
-/** A chunk of the client's of which all from `used` on is put off. */
-interface Late {
-  readonly chunk: Buffer
-  readonly used: number
-}
-
 export class Relay {
   /** What has passed so far. */
   readonly counters: Counters = {
@@ -88,13 +83,9 @@ export class Relay {
   readonly #lifts: boolean
   readonly #early: Buffer
   readonly #isReadOnly: boolean
-  readonly #throttle: Throttle
+  readonly #late: LateRequests
   readonly #settlings: Settlings
   #tellLeaving: () => void
-  /** What the client has sent and has to wait for its budget. */
-  #late: Late | undefined
-  #endedEarly = false
-  #budget: NodeJS.Timeout | undefined
   #end: RelayEnd | undefined
   #resolve: (end: RelayEnd) => void = () => {}
   #reject: (bug: unknown) => void = () => {}
@@ -112,9 +103,13 @@ export class Relay {
     this.#lifts = options.structured.client && !options.structured.upstream
     this.#early = options.early
     this.#isReadOnly = (options.flags & TransmissionFlag.READ_ONLY) !== 0
-    this.#throttle = options.throttle
     this.#tellLeaving = options.leaving ?? (() => {})
-    const isQuiet = (): boolean => this.#held === 0 && this.#late === undefined && this.#requests.atBoundary
+    this.#late = new LateRequests({
+      waitMs: () => options.throttle.waitMs,
+      relay: (chunk, from) => this.#relayRequests(chunk, from),
+      caughtUp: isEnd => this.#caughtUp(isEnd),
+    })
+    const isQuiet = (): boolean => this.#held === 0 && !this.#late.waiting && this.#requests.atBoundary
     this.#settlings = new Settlings({ pending: this.#pending, isQuiet })
     this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
     this.#toClient = new ReplyOutlet(options.client, options.upstream)
@@ -182,15 +177,13 @@ export class Relay {
   readonly #clientSink: ByteSink = {
     data: chunk => {
       if (this.#end !== undefined || this.#leaving) return
-      const late = this.#late
-      if (late === undefined) this.#relayRequests(chunk, 0)
-      else this.#late = { chunk: Buffer.concat([late.chunk.subarray(late.used), chunk]), used: 0 }
+      if (!this.#late.queue(chunk)) this.#relayRequests(chunk, 0)
     },
     ended: () => {
       // What waits for its budget goes before the end.
-      if (this.#late !== undefined) this.#endedEarly = true
+      if (this.#late.queueEnd()) return
       // A client may end its direction after its last request and still read the replies.
-      else if (this.#requests.atBoundary) this.#leave()
+      if (this.#requests.atBoundary) this.#leave()
       else this.#clientGone(new ProtocolError('TRUNCATED', 'the client ended in the middle of a request'))
     },
     closed: error => {
@@ -225,7 +218,10 @@ export class Relay {
       const { waiting } = this.#requests
       this.#toUpstream.flush(waiting ? undefined : chunk)
       this.#settlings.count(used - from)
-      if (waiting) this.#putOff({ chunk, used })
+      if (waiting) {
+        this.#late.putOff(chunk, used)
+        this.#hold(Hold.THROTTLE)
+      }
     } catch (error) {
       this.#violated('client', error)
       return
@@ -236,21 +232,10 @@ export class Relay {
     this.#settlings.look()
   }
 
-  /** Puts off what the client has sent until its budget allows for the next request. */
-  #putOff(late: Late): void {
-    this.#late = late
-    this.#hold(Hold.THROTTLE)
-    this.#budget = setTimeout(this.#goOn, this.#throttle.waitMs)
-  }
-
-  readonly #goOn = (): void => {
-    const late = this.#late
-    if (late === undefined || this.#end !== undefined) return
-    this.#late = undefined
-    this.#relayRequests(late.chunk, late.used)
-    if (this.#late !== undefined || this.#end !== undefined) return
+  /** What was put off for its budget is relayed. */
+  #caughtUp(isEnd: boolean): void {
     this.#release(Hold.THROTTLE)
-    if (this.#endedEarly) this.#clientSink.ended()
+    if (isEnd) this.#clientSink.ended()
   }
 
   #relayReplies(chunk: Buffer): void {
@@ -376,7 +361,7 @@ export class Relay {
     if (this.#end !== undefined) return
     this.#end = end
     this.#isLeaving()
-    clearTimeout(this.#budget)
+    this.#late.close()
     this.#lingerOn()
   }
 

@@ -46,6 +46,12 @@ test('sessions are listed, and one is ended by its number', async ({ setup, gate
   const table = (await nbdgate('sessions', ...where)).stdout.split('\n')
   expect(table[0]).toMatch(/^ID {2}WHO +FROM +DOOR +EXPORT +RIGHTS +LEASE +SINCE +READ +WRITTEN$/)
   expect(table[1]).toMatch(/^1 {3}address:127\.0\.0\.1 +127\.0\.0\.1:\d+ +tcp +disk +write +write +\d+s +0 B +0 B$/)
+  const explained = await nbdgate('explain', '--session', '1', ...where)
+  expect(explained).toMatchObject({ code: 0 })
+  expect(explained.stdout).toMatch(
+    /^allowed: write, by nbdgate\.yaml:\d+\n {2}nbdgate\.yaml:\d+ allow write anyone: decides\n$/,
+  )
+  expect(await nbdgate('explain', '--session', '9', ...where)).toMatchObject({ code: 1 })
   expect(await nbdgate('kick', '1', ...where)).toMatchObject({ code: 0 })
   await first.closed()
   await running.waitForLog(line => line.msg === 'session ended' && line.conn === 1 && line.why === 'kicked')

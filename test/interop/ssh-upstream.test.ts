@@ -69,7 +69,7 @@ requires(
       describe: sshd.stderr,
     })
     await runOk(['nbdinfo', uri])
-    expect(sshd.logins()).toBe(2)
+    await waitFor('a second login', () => sshd.logins() === 2, { describe: sshd.stderr })
   })
 
   test('is reached again by the next session after sshd was started anew', async ({

@@ -16,12 +16,14 @@ export type Program =
   | 'cryptsetup'
   | 'openssl'
   | 'certtool'
+  | 'psktool'
   | 'socat'
   | 'sshd'
   | 'ssh'
   | 'ssh-keygen'
   | 'ssh-agent'
   | 'script'
+  | 'haproxy'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

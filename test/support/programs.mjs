@@ -36,12 +36,14 @@ export const packages = {
   cryptsetup: 'cryptsetup-bin',
   openssl: 'openssl',
   certtool: 'gnutls-bin',
+  psktool: 'gnutls-bin',
   socat: 'socat',
   sshd: 'openssh-server',
   ssh: 'openssh-client',
   'ssh-keygen': 'openssh-client',
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',
+  haproxy: 'haproxy',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -185,6 +185,32 @@ describe('sharing', () => {
   })
 })
 
+describe('proxy-protocol', () => {
+  const tcp = (value: string): string =>
+    withDoors(`doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: ${value} }`)
+
+  test.each([
+    ['[]', '4:23: `proxy-protocol` needs at least one network'],
+    ['v2', '4:23: `proxy-protocol` must be a list, not text'],
+    ['[10.0.0.1/8]', '4:24: "10.0.0.1/8" has bits set behind its prefix; did you mean 10.0.0.0/8?'],
+    ['[10.0.0.1, 0.0.0.0/0]', '4:34: everybody would be believed; name the balancers'],
+  ])('of a door: %s', (value, problem) => {
+    expect(problemsOf(tcp(value))).toEqual([problem])
+  })
+
+  test('is not for Unix doors, and of an upstream v2 or nothing', () => {
+    expect(problemsOf(withDoors('doors:\n  - { unix: s, proxy-protocol: [10.0.0.1] }'))).toEqual([
+      '3:16: unknown key `proxy-protocol`',
+    ])
+    expect(problemsOf(withExport('    upstream: { uri: "nbd://h/x", proxy-protocol: v1 }'))).toEqual([
+      '5:51: `proxy-protocol` must be v2',
+    ])
+    expect(problemsOf(withExport('    upstream: { file: f, proxy-protocol: v2 }'))).toEqual([
+      '5:26: unknown key `proxy-protocol`',
+    ])
+  })
+})
+
 describe('keys of later versions are refused by name', () => {
   test.each(['workers'])('%s', key => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
@@ -204,13 +230,6 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(text)).toEqual([`4:11: \`${key}\` ${LATER}`])
   })
 
-  test('keys of tls and tcp doors', () => {
-    const tls = 'doors:\n  - { tls: 0.0.0.0:1, cert: c, key: k, client-ca: a,\n      psk: p }'
-    expect(problemsOf(withDoors(tls))).toEqual([`4:7: \`psk\` ${LATER}`])
-    const tcp = 'doors:\n  - { tcp: 0.0.0.0:1, from: [10.0.0.0/8],\n      proxy-protocol: [] }'
-    expect(problemsOf(withDoors(tcp))).toEqual([`4:7: \`proxy-protocol\` ${LATER}`])
-  })
-
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
@@ -224,7 +243,7 @@ describe('keys of later versions are refused by name', () => {
 
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
-      '6:20: psk: identities need pre-shared keys, which this version does not have',
+      '6:20: psk: needs a tls door with `psk`, and there is none',
       '7:12: ssh: needs an ssh door, and there is none',
     ])
   })

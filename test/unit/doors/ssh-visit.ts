@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import ssh2, { type ConnectConfig } from 'ssh2'
 import { onTestFinished } from 'vitest'
+import type { Cidr } from '../../../src/config/cidr.ts'
 import type { Visitor } from '../../../src/doors/door.ts'
 import { openSshDoor } from '../../../src/doors/ssh.ts'
 import { loadHostKeys } from '../../../src/doors/ssh-host-keys.ts'
@@ -36,10 +37,17 @@ export interface TestDoor {
   close(): Promise<void>
 }
 
-/** Opens a door for the key of `login`. `room`: places that the gateway has. */
-export async function openDoor(
-  options: { readonly loginMs?: number; readonly room?: number; readonly line?: string } = {},
-): Promise<TestDoor> {
+/** What a test may say of a door. */
+interface TestDoorOptions {
+  readonly loginMs?: number
+  /** Places that the gateway has. */
+  readonly room?: number
+  readonly line?: string
+  readonly proxyProtocol?: readonly Cidr[]
+}
+
+/** Opens a door for the key of `login`. */
+export async function openDoor(options: TestDoorOptions = {}): Promise<TestDoor> {
   const dir = mkdtempSync(join(tmpdir(), 'nbdg-door-'))
   const [hostKey, authorizedKeys] = [join(dir, 'host'), join(dir, 'authorized_keys')]
   writeFileSync(hostKey, mintHostKey('host').privateText, { mode: 0o600 })
@@ -58,6 +66,8 @@ export async function openDoor(
       keys: loadHostKeys([hostKey]).keys,
       authorizedKeys,
       loginMs: options.loginMs ?? 10_000,
+      headerMs: 10_000,
+      proxyProtocol: options.proxyProtocol,
       log: { debug: write('debug'), info: write('info'), warn: write('warn'), error: write('error') },
     },
     {
@@ -68,7 +78,7 @@ export async function openDoor(
       },
       left: () => void places--,
       vanishedMs: 30_000,
-      turnedAway: (peer, reason) => write('warn')({ peer, reason }, 'turned away'),
+      turnedAway: (peer, reason, facts) => write('warn')({ peer, reason, ...facts }, 'turned away'),
       enter: visitor => void visitors.push(visitor),
       failed: error => write('error')({ err: error }, 'door failed'),
     },
@@ -112,13 +122,17 @@ export interface ClientProtocol {
   ping(): void
 }
 
-/** Begins to connect. */
-export function begin(door: TestDoor, config: ConnectConfig = {}): TestClient {
+/** Begins to connect; what comes `before` SSH leaves in one piece with SSH's first bytes. */
+export function begin(door: TestDoor, config: ConnectConfig = {}, before = ''): TestClient {
   const client = new ssh2.Client()
   client.on('error', () => {})
   const socket = connect({ host: '127.0.0.1', port: door.port })
   socket.on('error', () => {})
-  const closed = once(socket, 'close')
+  // Not once(): a reset on the way would make it reject.
+  const closed = new Promise(resolve => socket.once('close', resolve))
+  socket.cork()
+  socket.write(before)
+  socket.once('connect', () => setImmediate(() => socket.uncork()))
   onTestFinished(() => {
     client.destroy()
     socket.destroy()

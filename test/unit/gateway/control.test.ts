@@ -103,6 +103,24 @@ describe('the control plane', () => {
     ])
   })
 
+  it('takes two keys that come from one address for two holders', async () => {
+    const one = made(YAML.replace('rights: read\n', 'rights: write\n'))
+    const by = (psk: string): Asker => ({ identity: { address: '192.0.2.7', psk }, door: 'tls' })
+    expect(await acquire(one, 'open', by('alice'), 1)).toBe(true)
+    expect(await acquire(one, 'open', by('bob'), 2)).toBe(false)
+    expect(await acquire(one, 'open', by('alice'), 3)).toBe(true)
+  })
+
+  it('explains by the rules, and says beside them what the sharing is', async () => {
+    const one = made(YAML.replace('limits: { sessions: 1 }', 'sharing: read-only'))
+    expect(await one.decide('narrow', seven)).toMatchObject({ kind: 'granted', rights: 'read' })
+    expect(await one.explain('narrow', seven)).toMatchObject({
+      decision: { kind: 'granted', rights: 'write', rule: 'nbdgate.yaml:15' },
+      steps: [{ outcome: 'decides' }],
+      sharing: 'read-only',
+    })
+  })
+
   it('takes another configuration, and does not forget who is in', async () => {
     const one = control()
     expect(await acquire(one, 'narrow', seven)).toBe(true)

@@ -19,3 +19,14 @@ it('takes key material that has vanished since the start for trouble of the upst
     rmSync(dir, { recursive: true, force: true })
   }
 })
+
+it('dials no upstream with proxy-protocol for a client whose name it could not be told', async () => {
+  const upstream = { kind: 'tcp', host: '127.0.0.1', port: 1, export: '', tls: false, proxyProtocol: 'v2' } as const
+  const opening = { name: 'a', description: undefined, upstream, rights: 'read', rule: 'x:1' } as const
+  const certificate = { commonName: 'a'.repeat(20_000) }
+  const client = { tls: { version: 'TLSv1.3', cipher: 'TLS_AES_128_GCM_SHA256', certificate } }
+  await expect(openExport({ ...opening, client, structuredReplies: false, canMultiply: true })).rejects.toMatchObject({
+    code: 'DIAL',
+    message: 'the name of the client does not fit into a PROXY header',
+  })
+})

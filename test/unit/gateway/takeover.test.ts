@@ -6,7 +6,8 @@ import { clientSends, cookieAt, relaying, upstreamSends } from '../relay/session
 
 function session(settled: () => Promise<void>, retire: (why: string) => void = () => {}): Session {
   const done = Promise.resolve()
-  return { done, recheck: async () => false, facts: () => undefined, settled, retire, stop: () => {} }
+  const explain = async (): Promise<undefined> => undefined
+  return { done, explain, recheck: async () => false, facts: () => undefined, settled, retire, stop: () => {} }
 }
 
 describe('the sessions of a holder who comes back', () => {

@@ -4,7 +4,14 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { certificateFacts, issuerName, parseSubjectAltName } from '../../../src/pki/certificate-facts.ts'
 import { mintAuthority, mintClient } from '../../../src/pki/mint.ts'
-import { certificateWithNames, openssl, opensslCertificate, temporaryFolder } from './workshop.ts'
+import {
+  certificateWithNames,
+  mintHostile,
+  openssl,
+  opensslCertificate,
+  rawSubject,
+  temporaryFolder,
+} from './workshop.ts'
 
 describe('certificateFacts', () => {
   it('tells every name of a certificate by its kind', () => {
@@ -104,6 +111,17 @@ describe('certificateFacts', () => {
     const at = der.indexOf(Buffer.from('87040a000001', 'hex'))
     der.write('87020a008200', at, 'hex') // two bytes of an address, and an empty DNS name to keep the length
     expect(certificateFacts(new X509Certificate(der))).toMatchObject({ ips: ['10.0.0.2'], dnsNames: [''] })
+  })
+
+  it('reads nothing rather than lose the names beside one that is no text', () => {
+    for (const [tag, value] of [
+      [0x30, Buffer.from('0c0161', 'hex')],
+      [0x03, Buffer.from('00616c', 'hex')],
+    ] as const) {
+      const subject = rawSubject({ type: 'CN', tag: 0x0c, value: 'mallory' }, { type: 'O', tag, value })
+      const { certificatePem } = mintHostile(mintAuthority(), subject)
+      expect(() => certificateFacts(new X509Certificate(certificatePem))).toThrow(/name that is no text/)
+    }
   })
 
   it('is content with a certificate that names nobody', () => {

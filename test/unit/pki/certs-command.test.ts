@@ -40,6 +40,7 @@ describe('nbdgate certs', () => {
           cert: join(dir, 'server-cert.pem'),
           key: join(dir, 'server-key.pem'),
           'client-ca': join(dir, 'ca-cert.pem'),
+          crl: join(dir, 'ca-crl.pem'),
         },
       ],
     })
@@ -138,6 +139,7 @@ describe('nbdgate certs', () => {
     await expect(certs('client', '../mallory', '--dir', dir)).rejects.toThrow(/slash/)
     expect(readdirSync(dir).sort()).toEqual([
       'ca-cert.pem',
+      'ca-crl.pem',
       'ca-key.pem',
       'ssh_host_ed25519_key',
       'ssh_host_ed25519_key.pub',
@@ -167,7 +169,13 @@ function loadedWith(file: string, seen: Set<string> = new Set()): Set<string> {
 
 describe('node-forge', () => {
   it('is loaded by minting only', () => {
-    for (const file of ['cli/certs.ts', 'pki/files.ts', 'pki/material.ts', 'pki/certificate-facts.ts']) {
+    for (const file of [
+      'cli/certs.ts',
+      'pki/files.ts',
+      'pki/material.ts',
+      'pki/certificate-facts.ts',
+      'pki/store.ts',
+    ]) {
       expect(loadedWith(join(SOURCES, file))).not.toContain('node-forge')
     }
     expect(loadedWith(join(SOURCES, 'pki/mint.ts'))).toContain('node-forge')

@@ -44,7 +44,10 @@ function revocationList(authority: { certificatePem: string; privateKeyPem: stri
   writeFileSync(join(dir, 'ca.pem'), authority.certificatePem)
   writeFileSync(join(dir, 'key.pem'), authority.privateKeyPem)
   writeFileSync(join(dir, 'index'), '')
-  writeFileSync(join(dir, 'ca.cnf'), '[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=5\n')
+  writeFileSync(
+    join(dir, 'ca.cnf'),
+    '[ca]\ndefault_ca=x\n[x]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=30\n',
+  )
   return openssl(['ca', '-config', 'ca.cnf', '-gencrl', '-keyfile', 'key.pem', '-cert', 'ca.pem'], dir)
 }
 

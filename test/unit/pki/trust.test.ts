@@ -3,7 +3,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect } from 'vitest'
-import { Crl } from '../../../src/pki/crl-reader.ts'
+import { readCrl } from '../../../src/pki/crl.ts'
 import type { KeyedCertificate } from '../../../src/pki/files.ts'
 import { mintAuthority, mintClient } from '../../../src/pki/mint.ts'
 import { Trust } from '../../../src/pki/trust.ts'
@@ -67,16 +67,16 @@ requires('certtool')('a list of revoked certificates', () => {
     const pem = await listOf(dir, authority, alice, bob)
     const der = Buffer.from(pem.replace(/-----[^-]+-----/g, ''), 'base64')
     const whole = (bytes: Buffer) => bytes.toString('base64')
-    for (let cut = 0; cut < der.length; cut++) expect(() => new Crl(whole(der.subarray(0, cut)))).toThrow(RangeError)
+    for (let cut = 0; cut < der.length; cut++) expect(() => readCrl(whole(der.subarray(0, cut)))).toThrow(RangeError)
     const flips = fc.tuple(fc.nat(der.length - 1), fc.integer({ min: 1, max: 255 }))
     fc.assert(
       fc.property(flips, ([at, bits]) => {
         const altered = Buffer.from(der)
         altered.writeUInt8(altered.readUInt8(at) ^ bits, at)
         try {
-          const crl = new Crl(whole(altered))
-          const isSound = crl.lists(read(alice).serialNumber) && crl.lists(read(bob).serialNumber)
-          if (crl.isSignedBy(read(authority).publicKey)) expect(isSound).toBe(true)
+          const crl = readCrl(whole(altered))
+          const isSound = [alice, bob].every(each => crl.revoked.has(read(each).serialNumber))
+          if (crl.isSignedBy(read(authority).publicKey) === true) expect(isSound).toBe(true)
         } catch (error) {
           if (!(error instanceof RangeError)) throw error
         }

@@ -7,8 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onTestFinished } from 'vitest'
 import { signCertificate } from '../../../src/pki/certificate.ts'
-import { sequence } from '../../../src/pki/der.ts'
+import { type Der, decodeDer, sequence } from '../../../src/pki/der.ts'
+import type { KeyedCertificate } from '../../../src/pki/files.ts'
 import { makeKeyPair, signerOf } from '../../../src/pki/key-pair.ts'
+import { signLeaf } from '../../../src/pki/leaf.ts'
+import { privatePem } from '../../../src/pki/mint.ts'
 import type { AlternativeName } from '../../../src/pki/names.ts'
 
 /** A folder that is removed when the test ends. */
@@ -49,6 +52,42 @@ export function opensslCertificate(
   writeFileSync(join(dir, 'req.cnf'), config.join('\n'))
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', 'key.pem']
   return new X509Certificate(openssl(['req', '-x509', ...key, '-config', 'req.cnf', '-days', '1'], dir))
+}
+
+/** One value of a subject, as raw as it gets: dotted OIDs are CN, O and one that nobody knows; `tag` is its ASN.1 type. */
+export interface RawValue {
+  readonly type: 'CN' | 'O' | 'other'
+  readonly tag: number
+  readonly value: string | Uint8Array
+}
+
+const RAW_TYPES = { CN: '550403', O: '55040a', other: '2a0304' } as const
+
+/** A subject with these values, each in a relative distinguished name of its own. */
+export function rawSubject(...values: readonly RawValue[]): Der {
+  const parts = values.map(({ type, tag, value }) =>
+    tlv(0x31, tlv(0x30, tlv(0x06, Buffer.from(RAW_TYPES[type], 'hex')), tlv(tag, Buffer.from(value)))),
+  )
+  return decodeDer(tlv(0x30, ...parts))
+}
+
+function tlv(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+  const content = Buffer.concat(parts)
+  const length = content.length < 128 ? [content.length] : [0x82, content.length >> 8, content.length & 0xff]
+  return Buffer.concat([Buffer.from([tag, ...length]), content])
+}
+
+/** A client's certificate that our own mint would refuse to make. */
+export function mintHostile(
+  authority: KeyedCertificate,
+  subject: Der,
+  ...alternativeNames: readonly AlternativeName[]
+): KeyedCertificate {
+  const pair = makeKeyPair('ecdsa')
+  const now = new Date()
+  const dates = { notBefore: new Date(now.getTime() - 60_000), notAfter: new Date(now.getTime() + 86_400_000) }
+  const content = { ...pair, ...dates, purpose: 'client' as const, subject, alternativeNames, enciphers: false }
+  return { certificatePem: signLeaf(authority, content, now), privateKeyPem: privatePem(pair.privateKey) }
 }
 
 /** A self-signed certificate without a subject and with these alternative names, unchecked. */

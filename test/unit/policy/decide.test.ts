@@ -107,7 +107,7 @@ describe('compilePolicy', () => {
   })
 
   test('throws rather than lose a rule that it does not understand', () => {
-    const deny = [{ who: ['psk:bob'], source: 'n.yaml:5' }]
+    const deny = [{ who: ['psk:'], source: 'n.yaml:5' }]
     expect(() => compilePolicy({ ...base, allow: [], deny })).toThrow(/^n\.yaml:5: psk:/)
   })
 })

@@ -163,7 +163,7 @@ describe('cert:', () => {
 
 describe('a who that can not be used', () => {
   test.each([
-    ['', '"" is not one of anyone, address:, cert:, ssh:, uid:, gid:, group:'],
+    ['', '"" is not one of anyone, address:, cert:, psk:, ssh:, uid:, gid:, group:'],
     ['Anyone', '"Anyone" is not one of'],
     ['anyone:', '"anyone" is not one of'],
     ['alice', '"alice" is not one of'],
@@ -171,7 +171,11 @@ describe('a who that can not be used', () => {
     ['ssh:user=', 'ssh:user= needs a value'],
     ['ssh:user=b*b', '* stands for one whole label'],
     ['ssh:key=MD5:00', 'a key is named by SHA256: and 43 characters'],
-    ['psk:bob', 'psk: identities need pre-shared keys, which this version does not have'],
+    ['psk:', 'psk: needs the name of a key'],
+    ['psk:al*', '* stands for one whole label'],
+    ['cert:dns=bücher.example', 'cert:dns= is ASCII in certificates: write a host name as xn--…'],
+    ['cert:email=zoë@example.com', 'cert:email= is ASCII in certificates'],
+    ['cert:uri=spiffe://lab/zoë', 'cert:uri= is ASCII in certificates: percent-encode the rest'],
     ['address:', '"" is not an IP address'],
     ['address:10.0.0.1/8', 'did you mean 10.0.0.0/8?'],
     ['address:2001:db8::1/32', 'did you mean 2001:db8::/32?'],
