@@ -38,8 +38,9 @@ export function nameOf(identity: Identity): string {
 
 /** What tells one identity from another, for counting: the strongest fact that is known of it. */
 export function keyOf(identity: Identity): string {
-  const { certificate, ssh, uid, address } = identity
+  const { certificate, psk, ssh, uid, address } = identity
   if (certificate !== undefined) return `cert ${certificate.fingerprint}`
+  if (psk !== undefined) return `psk ${psk}`
   if (ssh !== undefined) return `ssh ${ssh.key} ${ssh.user}`
   return uid === undefined ? `address ${address ?? ''}` : `uid ${uid}`
 }

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { CertificateFacts } from '../../../src/pki/certificate-facts.ts'
 import { compileCidrs, plainAddress } from '../../../src/policy/cidr.ts'
-import { type Identity, nameOf } from '../../../src/policy/identity.ts'
+import { type Identity, keyOf, nameOf } from '../../../src/policy/identity.ts'
 
 const facts: CertificateFacts = {
   subject: 'CN=alice',
@@ -39,6 +39,21 @@ test('nameOf escapes what would move the cursor or begin a new line', () => {
   expect(nameOf({ certificate: { ...facts, commonNames: ['a\n\u001b[2J\u202eb'] } })).toBe(
     'cert:cn=a\\u{a}\\u{1b}[2J\\u{202e}b',
   )
+})
+
+test('keyOf tells those from each other who come from one address', () => {
+  const address = '10.0.0.7'
+  const ssh = { key: 'SHA256:k', user: 'bob', principals: [] }
+  const identities: readonly Identity[] = [
+    { address, certificate: facts },
+    { address, psk: 'alice' },
+    { address, psk: 'bob' },
+    { address, ssh },
+    { uid: 1000 },
+    { address },
+  ]
+  expect(new Set(identities.map(keyOf)).size).toBe(identities.length)
+  expect(keyOf({ address, psk: 'bob' })).toBe(keyOf({ address: '10.0.0.8', psk: 'bob' }))
 })
 
 test('no networks hold no address', () => {
