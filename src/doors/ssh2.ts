@@ -1,6 +1,6 @@
 /**
  * The package ssh2, loaded when the first SSH door is opened, and the parts of it that its types do not show. We reach
- * into them where ssh2 trusts its peer too much; should they ever look different, no SSH door opens at all.
+ * into them where ssh2 trusts its peer too much; should they ever look different, connections are refused and logged.
  */
 import { createRequire } from 'node:module'
 import type ssh2 from 'ssh2'

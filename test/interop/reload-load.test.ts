@@ -21,11 +21,15 @@ const BOUND_MS = 100_000
 const ownerOf = (nth: number): 'alice' | 'bob' | 'carol' =>
   nth === CLIENTS - 1 ? 'carol' : nth === CLIENTS - 2 ? 'bob' : 'alice'
 
-/** Starts a client that writes all blocks of a disk three times, slowly, and finds each again. */
+/**
+ * Starts a client that writes all blocks of a disk three times, slowly, and finds each again; those who are to lose
+ * something go on until they have.
+ */
 async function verifyDisk(dir: string, leaf: LeafFiles, port: number, nth: number): Promise<Started> {
   await mkdir(join(dir, `client-${nth}`))
   const folder = await home(join(dir, `client-${nth}`), leaf)
-  const job = ['--name=v', '--rw=randwrite', '--bs=4k', '--iodepth=8', `--size=${SIZE_MIB}M`, '--loops=3']
+  const loops = ownerOf(nth) === 'alice' ? 3 : 1000
+  const job = ['--name=v', '--rw=randwrite', '--bs=4k', '--iodepth=8', `--size=${SIZE_MIB}M`, `--loops=${loops}`]
   const pace = ['--rate_iops=250', '--verify=crc32c', '--do_verify=1', '--verify_fatal=1', '--verify_state_save=0']
   const where = ['--ioengine=nbd', `--uri=nbds://localhost:${port}/disk-${nth}`]
   const argv = [...AS_NOBODY, 'fio', ...where, ...job, ...pace]
@@ -95,7 +99,7 @@ requires(
     }
     // fio asks a connection that is gone for ever: who has lost his is told to end.
     const hasLost = (client: Started) => client.stderr().includes('state DEAD')
-    await waitFor('two have lost theirs', () => clients.filter(hasLost).length >= 2)
+    await waitFor('two have lost theirs', () => clients.filter(hasLost).length >= 2, { boundMs: BOUND_MS })
     const lost = clients.filter(hasLost)
     await Promise.all(lost.map(client => client.stop()))
     const codes = await Promise.all(clients.map(async client => (await client.waitForExit(BOUND_MS)).code))
