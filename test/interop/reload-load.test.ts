@@ -99,7 +99,12 @@ requires(
     }
     // fio asks a connection that is gone for ever: who has lost his is told to end.
     const hasLost = (client: Started) => client.stderr().includes('state DEAD')
-    await waitFor('two have lost theirs', () => clients.filter(hasLost).length >= 2, { boundMs: BOUND_MS })
+    const heard = () =>
+      JSON.stringify([clients.map(each => each.stderr()), running.log().filter(({ msg }) => msg !== 'reloaded')])
+    await waitFor('two have lost theirs', () => clients.filter(hasLost).length >= 2, {
+      boundMs: BOUND_MS,
+      describe: heard,
+    })
     const lost = clients.filter(hasLost)
     await Promise.all(lost.map(client => client.stop()))
     const codes = await Promise.all(clients.map(async client => (await client.waitForExit(BOUND_MS)).code))

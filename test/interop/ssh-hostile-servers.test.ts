@@ -8,6 +8,7 @@ import type { Duplex } from 'node:stream'
 import { setImmediate as turn } from 'node:timers/promises'
 import ssh2, { type Connection, type ServerChannel } from 'ssh2'
 import { describe, expect } from 'vitest'
+import { mintHostKey } from '../../src/pki/ssh-host-key.ts'
 import { SshPool } from '../../src/upstreams/ssh.ts'
 import { test as base } from '../support/fixtures.ts'
 import { waitFor } from '../support/wait.ts'
@@ -57,18 +58,18 @@ const test = base
   })
   /** A pool, and a way to dial a port with it; known_hosts knows a key for every host. */
   .extend('dialPort', async ({ dir }) => {
-    const { utils } = ssh2
-    const [host, user] = [utils.generateKeyPairSync('ed25519'), utils.generateKeyPairSync('ed25519')]
+    // Not ssh2's own: of 256 keys that it makes it can not read one.
+    const [host, user] = [mintHostKey('host'), mintHostKey('user')]
     const [identity, knownHosts] = [join(dir, 'user'), join(dir, 'known')]
-    writeFileSync(identity, user.private)
-    writeFileSync(knownHosts, `* ${host.public}\n`)
+    writeFileSync(identity, user.privateText)
+    writeFileSync(knownHosts, `* ${host.publicText}`)
     const pool = new SshPool()
     const dial = (port: number, ms = PATIENCE_MS): Promise<Duplex> => {
       const place = { kind: 'ssh', host: HOST, port, user: 'me', export: '', tls: false } as const
       const target = { kind: 'tcp', port: 10809 } as const
       return pool.dial({ ...place, target, identity, knownHosts }, AbortSignal.timeout(ms))
     }
-    return { dial, hostKey: host.private }
+    return { dial, hostKey: host.privateText }
   })
   /** An SSH server of ssh2 that lets everybody in; `channel` gets what is opened. */
   .extend('trap', async ({ listen, dialPort }) => {

@@ -82,7 +82,7 @@ export const test = base
       const words = Object.entries(forwards).flatMap(([socket, target]) => ['-L', `${socket}:${target}`])
       const options = ['-N', ...words, ...(call.options ?? [])]
       const ssh = await start(files.argv({ ...call, options }), {
-        ready: () => sockets.every(each => existsSync(each)),
+        ready: () => sockets.every(isListening),
       })
       started.push(ssh)
       return ssh
@@ -134,4 +134,11 @@ export function sshConfig(files: SshFiles, upstream: string, more: Entry = {}): 
   const allow = [{ who: 'anyone', rights: 'write' }]
   const exports = ['disk', 'other'].map(name => ({ name, upstream, allow }))
   return config([files.door()], exports, more)
+}
+
+/** Whether somebody listens on a Unix socket; its file is there before that. Asks nobody: a connection would be a visit. */
+function isListening(path: string): boolean {
+  const ACCEPTING = '00010000' // __SO_ACCEPTCON, include/linux/net.h
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
+  return lines.some(line => line.endsWith(` ${path}`) && line.split(' ').includes(ACCEPTING))
 }
