@@ -6,6 +6,7 @@ import { adminCommands } from './admin.ts'
 import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
+import { completionCommand } from './completion.ts'
 import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
 import { UsageError } from './errors.ts'
@@ -32,6 +33,7 @@ export function program(version = VERSION): Command {
     .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
+    .addCommand(completionCommand())
   for (const command of adminCommands()) root.addCommand(command)
   return root
 }
