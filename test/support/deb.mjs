@@ -1,6 +1,7 @@
 // Makes the Debian package: `npm run deb [FOLDER]`, into .work/ without one. It holds the bundle, the native packages that
 // stay outside of it with all that they need, manual pages, completion, examples, and the units of config/systemd.
 import { execFileSync, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   cpSync,
@@ -43,7 +44,8 @@ function withDependencies(name, found = new Set()) {
 }
 
 /** What of a package runs; the folders are sources, tests, documentation, and what is for another C library. */
-const isCode = name => /^[^.].*\.(c?js|json|node)$|^LICENSE/.test(name) && !/^(cnoke|install|tests|trampolines)\./.test(name)
+const isCode = name =>
+  /^[^.].*\.(c?js|json|node)$|^LICENSE/.test(name) && !/^(cnoke|install|tests|trampolines)\./.test(name)
 const idle = /\/(test|examples|doc|util|vendor|obj\.target|musl_\w+)(\/|$)/
 
 function copyPackage(stage, name) {
@@ -176,7 +178,7 @@ function main(target) {
       else if (entry.isFile() && !path.endsWith('dist/main.js')) chmodSync(path, 0o644)
     }
     const sums = filesIn(stage).map(
-      file => `${capture('md5sum', file).slice(0, 32)}  ${file.slice(stage.length + 1)}\n`,
+      file => `${createHash('md5').update(readFileSync(file)).digest('hex')}  ${file.slice(stage.length + 1)}\n`,
     )
     put(stage, 'DEBIAN/control', control(stage, libc))
     put(stage, 'DEBIAN/md5sums', sums.sort().join(''))
