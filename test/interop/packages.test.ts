@@ -34,9 +34,11 @@ const test = base
   /** A folder with nothing but what `npm install TARBALL` has put there. */
   .extend('installed', { scope: 'file' }, async ({}, { onCleanup }) => {
     const dir = await makeTempFolder()
-    onCleanup(() => removeTempFolder(dir))
     const registry = await startRegistry(dir)
-    onCleanup(registry.close)
+    onCleanup(async () => {
+      registry.close()
+      await removeTempFolder(dir)
+    })
     const env = { HOME: dir, npm_config_cache: join(dir, 'cache'), npm_config_registry: registry.url }
     await runOk(['npm', 'pack', '--ignore-scripts', '--silent', '--pack-destination', dir, ROOT], { env })
     const folder = join(dir, 'empty')
