@@ -1,11 +1,16 @@
 import type { Clue } from './clue.ts'
-import type { PatternRules } from './pattern.ts'
+
+/** How a value falls into parts. */
+interface Parts {
+  readonly separator: string
+  readonly partsOf: (value: string) => readonly string[]
+}
 
 /**
  * The clue of a pattern: its literal parts. What stands behind `**` is counted from the end, and what stands between two
  * of them is no clue, nor is a pattern without a literal part.
  */
-export function patternClue(pattern: readonly string[], rules: PatternRules): Clue<string> | undefined {
+export function patternClue(pattern: readonly string[], rules: Parts): Clue<string> | undefined {
   const first = pattern.indexOf('**')
   const isOpen = first >= 0
   const head = isOpen ? first : pattern.length
