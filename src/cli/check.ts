@@ -21,7 +21,8 @@ export function checkCommand(): Command {
 
 /** The verdict on standard output whatever it is; the exit code is the same. */
 function checkForPrograms(file: string): void {
-  const print = (facts: object): void => void process.stdout.write(`${JSON.stringify({ file, ...facts }, undefined, 2)}\n`)
+  const print = (facts: object): void =>
+    void process.stdout.write(`${JSON.stringify({ file, ...facts }, undefined, 2)}\n`)
   try {
     const { config, warnings }: Loaded = loadAll(file, { strict: true })
     const names = { doors: config.doors.map(({ kind }) => kind), exports: config.exports.map(({ name }) => name) }

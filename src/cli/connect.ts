@@ -57,7 +57,13 @@ async function connect(uri: string, flags: ConnectFlags): Promise<void> {
     lastEnded: () => lastEnded(),
   })
   const gateway = await startGateway(config, log)
-  if (process.stderr.isTTY === true) progress = showProgress(() => trafficOf(gateway.sessions()), write)
+  if (process.stderr.isTTY === true) {
+    progress = showProgress(
+      () => trafficOf(gateway.sessions()),
+      write,
+      () => process.stderr.columns,
+    )
+  }
   await new Promise<void>((resolve, reject) => {
     let ending = false
     const end = (): void => {

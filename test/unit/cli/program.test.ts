@@ -106,7 +106,12 @@ describe('a configuration', () => {
   it('is checked for programs too: problems with their places, or what is there, as JSON', async () => {
     const bad = await nbdgate('check', '--json', configure('version: 2\ndoors: []\nexports: []\n'))
     expect([bad.code, bad.stderr]).toEqual([2, ''])
-    expect(JSON.parse(bad.stdout)).toMatchObject({ problems: [{ line: 1, column: 10 }, { line: 2, column: 8 }] })
+    expect(JSON.parse(bad.stdout)).toMatchObject({
+      problems: [
+        { line: 1, column: 10 },
+        { line: 2, column: 8 },
+      ],
+    })
     const good = await nbdgate('check', configure('version: 1\ndoors: [{ unix: nbd.sock }]\nexports: []\n'), '--json')
     expect(good.code).toBe(0)
     expect(JSON.parse(good.stdout)).toMatchObject({ problems: [], warnings: [], doors: ['unix'], exports: [] })
