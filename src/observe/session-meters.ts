@@ -14,11 +14,8 @@ export interface Counts {
 
 /** A session in transmission phase. */
 export interface Use {
-  readonly export: string
-  readonly door: string
   readonly rights: string
-  readonly counters: Counts
-  readonly inFlight: number
+  readonly relay: { readonly counters: Counts; readonly inFlight: number }
 }
 
 /** What has passed on one export, of all its sessions that there are and were. */
@@ -74,14 +71,18 @@ export class SessionMeters {
   }
 
   /** A session has begun; returns what tells that it has ended. */
-  begin(use: Use): () => void {
-    const entry = this.#entries.get(use.export) ?? this.#entry(OTHER)
+  begin(
+    relay: Use['relay'],
+    { export: name, rights }: { readonly export: string; readonly rights: string },
+  ): () => void {
+    const entry = this.#entries.get(name) ?? this.#entry(OTHER)
+    const use = { rights, relay }
     entry.meter.opened++
     entry.uses.add(use)
     return () => {
       // Its export may have gone from the configuration meanwhile.
       for (const each of this.#entries.values()) {
-        if (each.uses.delete(use)) each.past = sum([each.past, use.counters])
+        if (each.uses.delete(use)) each.past = sum([each.past, relay.counters])
       }
     }
   }
@@ -90,8 +91,8 @@ export class SessionMeters {
     return [...this.#entries].map(([name, { meter, uses, past }]) => ({
       name: exportLabel(name),
       meter,
-      counts: sum([past, ...[...uses].map(use => use.counters)]),
-      inFlight: [...uses].reduce((total, use) => total + use.inFlight, 0),
+      counts: sum([past, ...[...uses].map(({ relay }) => relay.counters)]),
+      inFlight: [...uses].reduce((total, { relay }) => total + relay.inFlight, 0),
       uses: [...uses],
     }))
   }
