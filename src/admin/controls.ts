@@ -56,8 +56,8 @@ const drain = createRoute({
 
 /** Adds the routes that change something. */
 export function addControls(app: OpenAPIHono<AdminEnv>, managed: Managed): void {
-  app.openapi(kick, context => {
-    const isKnown = managed.kick(Number(context.req.valid('param').id))
+  app.openapi(kick, async context => {
+    const isKnown = await managed.kick(Number(context.req.valid('param').id))
     return isKnown ? context.body(null, 204) : context.json({ error: UNKNOWN_SESSION }, 404)
   })
   app.openapi(release, async context => {

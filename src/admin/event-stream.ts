@@ -37,13 +37,15 @@ export function eventStream(listen: Listen, signal: AbortSignal, ended: () => vo
           isOver = true
           unlisten()
           clearInterval(timer)
+          signal.removeEventListener('abort', closed)
           wake()
           ended()
         }
-        signal.addEventListener('abort', () => {
+        const closed = (): void => {
           stop()
           controller.close()
-        })
+        }
+        signal.addEventListener('abort', closed)
         add(': nbdgate events\n\n')
       },
       pull: async controller => {

@@ -86,7 +86,7 @@ export type ReloadResult =
 /** What can be seen of the gateway. */
 export interface Observed {
   /** In transmission phase now, the oldest first. */
-  sessions(): readonly SessionFacts[]
+  sessions(): Promise<readonly SessionFacts[]>
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(id: number): Promise<SessionExplanation | undefined>
   /** The oldest first. */
@@ -104,7 +104,7 @@ export interface Observed {
 /** What the admin socket can ask of the gateway. */
 export interface Managed extends Observed {
   /** Ends one; false if there is none of this number. */
-  kick(id: number): boolean
+  kick(id: number): Promise<boolean>
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
   releaseLease(name: string, holder: string | undefined): Promise<number>
   reload(): Promise<ReloadResult>

@@ -13,17 +13,17 @@ export interface RouteOptions {
   readonly signal?: AbortSignal
 }
 
-const NOWHERE = new AbortController().signal
+const NEVER = new AbortController().signal
 
 /** What can be seen: nothing that changes anything. Paths and fields are stable within `/v1`. */
-export function viewRoutes(observed: Observed, { guard, signal = NOWHERE }: RouteOptions = {}): OpenAPIHono<AdminEnv> {
+export function viewRoutes(observed: Observed, { guard, signal = NEVER }: RouteOptions = {}): OpenAPIHono<AdminEnv> {
   const app = base(guard)
   addViews(app, observed, signal)
   return withDescription(app)
 }
 
 /** What can be seen and done. */
-export function allRoutes(managed: Managed, { guard, signal = NOWHERE }: RouteOptions = {}): OpenAPIHono<AdminEnv> {
+export function allRoutes(managed: Managed, { guard, signal = NEVER }: RouteOptions = {}): OpenAPIHono<AdminEnv> {
   const app = base(guard)
   addViews(app, managed, signal)
   addControls(app, managed)

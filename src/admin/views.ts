@@ -1,4 +1,5 @@
 /** What anybody who may look at the gateway can ask: nothing here changes anything. */
+import { setMaxListeners } from 'node:events'
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi'
 import { METRICS_TYPE, metricsText } from '../observe/metrics.ts'
 import { json, problem } from './answers.ts'
@@ -108,7 +109,7 @@ const readiness = createRoute({
 
 /** Adds the routes that only look. */
 export function addViews(app: OpenAPIHono<AdminEnv>, observed: Observed, signal: AbortSignal): void {
-  app.openapi(sessions, context => context.json({ sessions: observed.sessions() }, 200))
+  app.openapi(sessions, async context => context.json({ sessions: await observed.sessions() }, 200))
   app.openapi(explanation, async context => {
     const found = await observed.explain(Number(context.req.valid('param').id))
     return found === undefined ? context.json({ error: UNKNOWN_SESSION }, 404) : context.json({ ...found }, 200)
@@ -136,6 +137,7 @@ export interface AdminEnv {
 
 function addEvents(app: OpenAPIHono<AdminEnv>, observed: Observed, signal: AbortSignal): void {
   let streams = 0
+  setMaxListeners(2 * MAX_STREAMS, signal)
   app.openapi(events, context => {
     if (streams >= MAX_STREAMS) return context.json({ error: 'there are too many listeners' }, 503)
     streams++

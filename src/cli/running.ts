@@ -31,16 +31,16 @@ export class Running implements Managed {
     this.#ending = ending
   }
 
-  sessions(): readonly SessionFacts[] {
-    return this.#gateway?.sessions() ?? []
+  async sessions(): Promise<readonly SessionFacts[]> {
+    return (await this.#gateway?.sessions()) ?? []
   }
 
   async explain(id: number): Promise<SessionExplanation | undefined> {
     return await this.#gateway?.explain(id)
   }
 
-  kick(id: number): boolean {
-    return this.#gateway?.kick(id) ?? false
+  async kick(id: number): Promise<boolean> {
+    return (await this.#gateway?.kick(id)) ?? false
   }
 
   leases(): readonly LeaseFacts[] {

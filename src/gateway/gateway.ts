@@ -38,13 +38,13 @@ export interface Gateway extends Overview {
   reload(load: () => Config): Promise<number>
 
   /** The sessions in transmission phase, the oldest first. */
-  sessions(): readonly SessionFacts[]
+  sessions(): Promise<readonly SessionFacts[]>
 
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(id: number): Promise<SessionExplanation | undefined>
 
   /** Ends one of them now; false if there is none of this number. */
-  kick(id: number): boolean
+  kick(id: number): Promise<boolean>
 
   /** Who is on which export, the oldest first. */
   leases(): readonly LeaseFacts[]
@@ -168,12 +168,13 @@ export async function startGateway(config: Config, log: Log, telemetry = new Tel
     clearTimeout(timer)
     await stop()
   }
-  const facts = (): readonly SessionFacts[] => [...sessions.values()].flatMap(session => session.facts() ?? [])
+  const facts = async (): Promise<readonly SessionFacts[]> =>
+    [...sessions.values()].flatMap(session => session.facts() ?? [])
   const find = (id: number): Session | undefined => {
     const session = sessions.get(id)
     return session?.facts() === undefined ? undefined : session
   }
-  const kick = (id: number): boolean => {
+  const kick = async (id: number): Promise<boolean> => {
     const session = find(id)
     session?.retire('kicked')
     return session !== undefined

@@ -20,7 +20,7 @@ const MATERIAL_FRESH_MS = 30_000
 /** What there is to look at. */
 export interface OverviewOptions {
   readonly config: () => Config
-  readonly sessions: () => readonly SessionFacts[]
+  readonly sessions: () => Promise<readonly SessionFacts[]>
   readonly leases: () => readonly LeaseFacts[]
   /** Connections that count against `limits.sessions`. */
   readonly connections: () => number
@@ -40,14 +40,15 @@ export function createOverview(options: OverviewOptions): Overview {
   const health = new UpstreamHealth()
   const material = new MaterialView(config)
   const startMs = Date.now()
-  const markServing = (): void => {
-    const serving = new Set(options.sessions().map(session => session.export))
+  const markServing = async (): Promise<void> => {
+    const serving = new Set((await options.sessions()).map(session => session.export))
     for (const each of config().exports) if (serving.has(printable(each.name))) health.serves(each)
   }
   return {
-    exports: async () => exportFacts(options, health, await gather()),
+    exports: async () =>
+      exportFacts(options, health, { processes: await gather(), sessions: await options.sessions() }),
     metrics: async () => {
-      markServing()
+      await markServing()
       // Not waited for: what it finds is in the next scrape.
       void health.refresh(config().exports)
       return [[...ownFamilies(options, health, material), ...startFamilies(startMs)], ...(await gather())]
@@ -55,7 +56,7 @@ export function createOverview(options: OverviewOptions): Overview {
     readiness: async names => {
       const { exports } = config()
       const meant = names === undefined ? exports : exports.filter(({ name }) => names.includes(printable(name)))
-      markServing()
+      await markServing()
       await health.refresh(exports)
       return [
         { name: 'doors', problems: doorProblems(options) },
@@ -153,12 +154,18 @@ function auditFamilies(audit: Audit): readonly MetricFamily[] {
   ]
 }
 
+/** What is going on where the sessions are. */
+interface Going {
+  readonly processes: readonly (readonly MetricFamily[])[]
+  readonly sessions: readonly SessionFacts[]
+}
+
 function exportFacts(
   options: OverviewOptions,
   health: UpstreamHealth,
-  processes: readonly (readonly MetricFamily[])[],
+  { processes, sessions }: Going,
 ): readonly ExportFacts[] {
-  const [sessions, leases] = [options.sessions(), options.leases()]
+  const leases = options.leases()
   const bytes = processes.flat().filter(({ name }) => name === 'nbdgate_payload_bytes_total')
   const sum = (name: string, direction: string): number =>
     bytes

@@ -34,7 +34,8 @@ export class ExportMeter {
   waits = 0
   waitMs = 0
   #requests = 0
-  #handovers = 0
+  // One for each way: in a strict alternation a common one would only ever time the same.
+  readonly #handovers: Record<Handover, number> = { request: 0, reply: 0 }
 
   /** When a request of this type begins, if it is to be timed; else 0. */
   begin(type: number): number {
@@ -48,8 +49,8 @@ export class ExportMeter {
   }
 
   /** When a handover begins, if it is to be timed; else 0. */
-  take(): number {
-    return ++this.#handovers % TIMED_HANDOVERS === 0 ? performance.now() : 0
+  take(way: Handover): number {
+    return ++this.#handovers[way] % TIMED_HANDOVERS === 0 ? performance.now() : 0
   }
 
   /** What was taken is on its way. */

@@ -84,6 +84,10 @@ const LOSSES: Readonly<Record<string, string>> = {
   'upstream broke the protocol': 'PROTOCOL',
 }
 
+/** What a session says of the way back to an upstream that it has lost. */
+const RECONNECTS = ['upstream lost', 'upstream back', 'given up']
+const WRITES_LOST = 'unflushed writes lost'
+
 const UPSTREAM_CODES = ['DIAL', 'HANDSHAKE', 'REFUSED', 'LOST']
 
 export class LogCounts {
@@ -93,6 +97,10 @@ export class LogCounts {
   readonly ends = new TallyMap(['why'])
   /** By export and code. */
   readonly upstreamFailures = new TallyMap(['export', 'code'])
+  /** By export and what became of it. */
+  readonly reconnects = new TallyMap(['export', 'state'])
+  /** By export: writes that were acknowledged, not flushed, and are gone. */
+  readonly flushLosses = new TallyMap(['export'])
   /** Warnings and errors, by level. */
   readonly lines = new TallyMap(['level'])
   /** By result. */
@@ -113,6 +121,8 @@ export class LogCounts {
     if (refusal !== undefined) this.refusals.add([refusal.stage, oneOf(refusal.known, facts[refusal.field])])
     else if (message === 'upstream failed') this.#upstreamFailed(facts.export, oneOf(UPSTREAM_CODES, facts.code))
     else if (message === 'session ended') this.#ended(facts)
+    else if (RECONNECTS.includes(message)) this.reconnects.add([this.#label(facts.export), message])
+    else if (message === WRITES_LOST) this.flushLosses.add([this.#label(facts.export)])
     else if (message === 'reloaded') this.#reloaded('reloaded')
     else if (message === 'reload failed: all stays as it was') this.#reloaded('failed')
     else if (message === 'bug') this.bugs++
@@ -131,8 +141,11 @@ export class LogCounts {
   }
 
   #upstreamFailed(name: unknown, code: string): void {
-    const label = typeof name === 'string' && this.#isExport(name) ? exportLabel(name) : 'other'
-    this.upstreamFailures.add([label, code])
+    this.upstreamFailures.add([this.#label(name), code])
+  }
+
+  #label(name: unknown): string {
+    return typeof name === 'string' && this.#isExport(name) ? exportLabel(name) : 'other'
   }
 }
 

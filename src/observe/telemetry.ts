@@ -23,6 +23,9 @@ const EVENTS: Readonly<Record<string, GatewayEvent['kind']>> = {
   'ssh refused': 'refused',
   reloaded: 'reloaded',
   'upstream failed': 'upstream',
+  'upstream lost': 'upstream',
+  'upstream back': 'upstream',
+  'unflushed writes lost': 'upstream',
 }
 
 export class Telemetry {
@@ -75,7 +78,7 @@ export class Telemetry {
   }
 
   #countFamilies(): readonly MetricFamily[] {
-    const { ends, refusals, upstreamFailures, lines, reloads, bugs } = this.#counts
+    const { ends, refusals, upstreamFailures, reconnects, flushLosses, lines, reloads, bugs } = this.#counts
     return [
       counter('nbdgate_sessions_ended_total', 'Sessions that have ended, by why.', ends.values()),
       counter('nbdgate_refusals_total', 'Refusals by the stage they happened at and the reason.', refusals.values()),
@@ -83,6 +86,16 @@ export class Telemetry {
         'nbdgate_upstream_failures_total',
         'Upstreams that could not be used, or went away in the middle of a session (LOST, PROTOCOL).',
         upstreamFailures.values(),
+      ),
+      counter(
+        'nbdgate_upstream_reconnects_total',
+        'Sessions that lost their upstream, came back to it, or gave up.',
+        reconnects.values(),
+      ),
+      counter(
+        'nbdgate_flush_losses_total',
+        'Sessions whose acknowledged writes were gone when the upstream came back: the next FLUSH failed.',
+        flushLosses.values(),
       ),
       counter('nbdgate_log_lines_total', 'Warnings and errors in the log.', lines.values()),
       counter('nbdgate_reloads_total', 'Reloads of the configuration by result.', reloads.values()),

@@ -246,7 +246,7 @@ export class Relay {
   }
 
   #relayReplies(chunk: Buffer): void {
-    const tookMs = this.#meter.take()
+    const tookMs = this.#meter.take('reply')
     try {
       this.#replies.feed(chunk)
     } catch (error) {

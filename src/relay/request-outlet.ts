@@ -48,7 +48,7 @@ export class RequestOutlet {
   flush(chunk?: Buffer): void {
     const last = this.#pieces.pop()
     if (last !== undefined) this.#gather(last.length)
-    const tookMs = last === undefined || this.#corked ? 0 : this.#meter.take()
+    const tookMs = last === undefined || this.#corked ? 0 : this.#meter.take('request')
     for (const piece of this.#pieces) this.#upstream.write(piece)
     this.#pieces.length = 0
     if (chunk === undefined) {
@@ -74,7 +74,7 @@ export class RequestOutlet {
     const isLone = this.#pending.count <= 1 && length < LONE_REQUEST_BYTES
     if (!this.#corked && isLone) return
     if (!this.#corked) {
-      this.#tookMs = this.#meter.take()
+      this.#tookMs = this.#meter.take('request')
       setImmediate(this.#uncork)
     } else if (this.#gathered < GATHERED_BYTES) {
       this.#gathered += length

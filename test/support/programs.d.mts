@@ -24,6 +24,7 @@ export type Program =
   | 'ssh-agent'
   | 'script'
   | 'haproxy'
+  | 'promtool'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

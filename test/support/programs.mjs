@@ -44,6 +44,7 @@ export const packages = {
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',
   haproxy: 'haproxy',
+  promtool: 'prometheus',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */
