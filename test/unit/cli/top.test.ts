@@ -98,16 +98,16 @@ describe('the screen', () => {
     const rows = sortRows(
       topRows({
         before: [],
-        now: Array.from({ length: 10_000 }, (_, id) => session(id, { who: `cert:cn=${'x'.repeat(id % 300)}` })),
+        now: Array.from({ length: 2000 }, (_, id) => session(id, { who: `cert:cn=${'x'.repeat(id % 300)}` })),
         seconds: 1,
       }),
       'age',
     )
-    for (const columns of [1, 2, 10, 40, 80, 200]) {
-      for (const size of [1, 2, 3, 4, 10, 50]) {
+    for (const columns of [1, 2, 40, 200]) {
+      for (const size of [1, 3, 50]) {
         const lines = screen({
           rows,
-          selected: 9000,
+          selected: 1500,
           size: { columns, rows: size },
           message: 'a long question '.repeat(20),
         })
@@ -120,7 +120,7 @@ describe('the screen', () => {
   it('shows who, what and how much on 40 columns', () => {
     const lines = screen({ size: { columns: 40, rows: 24 } })
     expect(lines[1]).toMatch(/^ID +WHO +EXPORT +READ\/S +WRITE\/S$/)
-    expect(lines[2]).toMatch(/^2 +cert:cn=… +disk +9\.8 KiB +0 B$/)
+    expect(lines[2]).toMatch(/^2 +cert:cn=b… +disk +9\.8 KiB +0 B$/)
   })
 
   it('keeps the chosen one in sight, and marks it without colours too', () => {
