@@ -43,7 +43,8 @@ function withDependencies(name, found = new Set()) {
 }
 
 /** What of a package runs; the folders are sources, tests, documentation, and what is for another C library. */
-const isCode = name => /^[^.].*\.(c?js|json|node)$|^LICENSE/.test(name) && !/^(cnoke|install|tests|trampolines)\./.test(name)
+const isCode = name =>
+  /^[^.].*\.(c?js|json|node)$|^LICENSE/.test(name) && !/^(cnoke|install|tests|trampolines)\./.test(name)
 const idle = /\/(test|examples|doc|util|vendor|obj\.target|musl_\w+)(\/|$)/
 
 function copyPackage(stage, name) {

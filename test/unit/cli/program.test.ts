@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { run } from '../../../src/cli/program.ts'
 import { parseConfig } from '../../../src/config/load.ts'
 import { isNative } from '../../../src/doors/ssh2.ts'
-import { VERSION } from '../../../src/gateway/build-info.ts'
+import { VERSION } from '../../../src/observe/version.ts'
 
 interface Ran {
   readonly code: number
