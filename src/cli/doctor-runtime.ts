@@ -3,9 +3,9 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { isNative } from '../doors/ssh2.ts'
+import { VERSION } from '../observe/version.ts'
 import { isLibcAvailable } from '../platform/libc.ts'
 import { type Finding, fine, problem, warning } from './doctor-finding.ts'
-import { VERSION } from './version.ts'
 
 /** Last day of support of each release line: github.com/nodejs/Release, schedule.json. */
 const NODE_ENDS: Readonly<Record<number, string>> = {

@@ -2,6 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
 import { isNative } from '../doors/ssh2.ts'
 import { AuditError } from '../observe/errors.ts'
+import { VERSION } from '../observe/version.ts'
 import { adminCommands } from './admin.ts'
 import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
@@ -14,7 +15,6 @@ import { UsageError } from './errors.ts'
 import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
-import { VERSION } from './version.ts'
 
 /** Exit codes of every command. */
 const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const

@@ -30,6 +30,7 @@ export type Program =
   | 'mandoc'
   | 'dpkg-deb'
   | 'lintian'
+  | 'promtool'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -50,6 +50,7 @@ export const packages = {
   mandoc: 'mandoc',
   'dpkg-deb': 'dpkg',
   lintian: 'lintian',
+  promtool: 'prometheus',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */
