@@ -6,8 +6,10 @@ import { adminCommands } from './admin.ts'
 import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
+import { completionCommand } from './completion.ts'
 import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
+import { doctorCommand } from './doctor.ts'
 import { UsageError } from './errors.ts'
 import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
@@ -32,6 +34,8 @@ export function program(version = VERSION): Command {
     .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
+    .addCommand(doctorCommand())
+    .addCommand(completionCommand())
   for (const command of adminCommands()) root.addCommand(command)
   return root
 }

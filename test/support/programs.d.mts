@@ -24,6 +24,12 @@ export type Program =
   | 'ssh-agent'
   | 'script'
   | 'haproxy'
+  | 'bash'
+  | 'zsh'
+  | 'fish'
+  | 'mandoc'
+  | 'dpkg-deb'
+  | 'lintian'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>
