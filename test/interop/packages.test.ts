@@ -40,7 +40,10 @@ const test = base
       await removeTempFolder(dir)
     })
     const env = { HOME: dir, npm_config_cache: join(dir, 'cache'), npm_config_registry: registry.url }
-    await runOk(['npm', 'pack', '--ignore-scripts', '--silent', '--pack-destination', dir, ROOT], { env })
+    await runOk(['npm', 'pack', '--ignore-scripts', '--silent', '--pack-destination', dir, ROOT], {
+      env,
+      timeoutMs: PACK_MS,
+    })
     const folder = join(dir, 'empty')
     await mkdir(folder)
     await writeFile(join(folder, 'package.json'), '{ "private": true }')
