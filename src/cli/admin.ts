@@ -21,7 +21,9 @@ export function adminCommands(): readonly Command[] {
     topCommand(),
     onGateway('kick', 'end a session now').argument('<id>', 'its number, as `sessions` shows it').action(kick),
     leaseCommand(),
-    onGateway('reload', 'read the configuration and all it names again; all of it or nothing').action(reload),
+    onGateway('reload', 'read the configuration and all it names again; all of it or nothing')
+      .option('--json', 'what came of it, as JSON')
+      .action(reload),
     onGateway('drain', 'let nobody in any more, and end when the last session has').action(drain),
   ]
 }
@@ -38,9 +40,14 @@ async function kick(id: string, flags: AdminFlags): Promise<void> {
   if (status !== HTTP.NO_CONTENT) throw new Error(errorOf(body))
 }
 
-async function reload(flags: AdminFlags): Promise<void> {
+async function reload(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {
   const { body } = await ask(flags, 'POST', '/v1/reload')
   const result = reloadResult.parse(body)
+  if (flags.json === true) {
+    if (result.kind === 'failed') process.exitCode = 1
+    process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
+    return
+  }
   if (result.kind === 'failed') throw new Error(`all stays as it was:\n${result.problems.join('\n')}`)
   process.stdout.write(`reloaded; sessions ended: ${result.sessionsEnded}\n`)
 }

@@ -69,6 +69,11 @@ test('a reload says what came of it', async ({ setup, gateway }) => {
   expect(await nbdgate('reload', '--socket', setup.socket)).toMatchObject({ code: 0 })
   await client.closed()
   await writeFile(running.configFile, 'version: 1\nports: []\n')
+  const told = await nbdgate('reload', '--json', '--socket', setup.socket)
+  expect([told.code, JSON.parse(told.stdout)]).toMatchObject([
+    1,
+    { kind: 'failed', problems: [expect.stringContaining('nbdgate.yaml:2:1')] },
+  ])
   const broken = await nbdgate('reload', '--socket', setup.socket)
   expect(broken.code).toBe(1)
   expect(broken.stderr).toMatch(/^nbdgate: all stays as it was:\n[\s\S]*nbdgate\.yaml:2:1: unknown key `ports`\n$/)

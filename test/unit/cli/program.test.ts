@@ -103,6 +103,20 @@ describe('a configuration', () => {
     })
   })
 
+  it('is checked for programs too: problems with their places, or what is there, as JSON', async () => {
+    const bad = await nbdgate('check', '--json', configure('version: 2\ndoors: []\nexports: []\n'))
+    expect([bad.code, bad.stderr]).toEqual([2, ''])
+    expect(JSON.parse(bad.stdout)).toMatchObject({
+      problems: [
+        { line: 1, column: 10 },
+        { line: 2, column: 8 },
+      ],
+    })
+    const good = await nbdgate('check', configure('version: 1\ndoors: [{ unix: nbd.sock }]\nexports: []\n'), '--json')
+    expect(good.code).toBe(0)
+    expect(JSON.parse(good.stdout)).toMatchObject({ problems: [], warnings: [], doors: ['unix'], exports: [] })
+  })
+
   it('that names a certificate which is not there ends check and serve with 2 and its path', async () => {
     const door = '{ tls: "127.0.0.1:0", cert: gone.pem, key: gone.key, client-cert: optional }'
     const file = configure(`version: 1\nlog: { level: error }\ndoors: [${door}]\nexports: []\n`)
