@@ -3,7 +3,7 @@ import type { Log } from '../observe/log.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
-import type { LuksGuards } from './luks-check.ts'
+import type { Guards } from './luks-check.ts'
 import type { RateBook } from './rates.ts'
 
 /** What a session needs of the gateway. */
@@ -15,7 +15,7 @@ export interface SessionContext {
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
   readonly rates: RateBook
-  readonly guards: LuksGuards
+  readonly guards: Guards
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean
