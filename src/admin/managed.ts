@@ -27,6 +27,8 @@ export interface SessionFacts {
   readonly bytesWritten: number
   /** Requests that the upstream has not answered. */
   readonly inFlight: number
+  /** Which of the workers it runs in, from 1; absent where there are none. */
+  readonly worker?: number
 }
 
 /** What the rules say of a session. */
@@ -59,11 +61,11 @@ export type ReloadResult =
 /** What the admin socket can ask of the gateway. */
 export interface Managed {
   /** In transmission phase now, the oldest first. */
-  sessions(): readonly SessionFacts[]
+  sessions(): Promise<readonly SessionFacts[]>
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(id: number): Promise<SessionExplanation | undefined>
   /** Ends one; false if there is none of this number. */
-  kick(id: number): boolean
+  kick(id: number): Promise<boolean>
   /** The oldest first. */
   leases(): readonly LeaseFacts[]
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */

@@ -47,13 +47,13 @@ export async function openAdmin(path: string, managed: Managed): Promise<Admin> 
 /** What there is to ask; paths and fields are stable within `/v1`. */
 export function routes(managed: Managed): Hono {
   const app = new Hono()
-  app.get('/v1/sessions', context => context.json({ sessions: managed.sessions() }))
+  app.get('/v1/sessions', async context => context.json({ sessions: await managed.sessions() }))
   app.get('/v1/sessions/:id{[0-9]+}/explanation', async context => {
     const explanation = await managed.explain(Number(context.req.param('id')))
     return explanation === undefined ? context.json({ error: UNKNOWN_SESSION }, 404) : context.json(explanation)
   })
-  app.delete('/v1/sessions/:id{[0-9]+}', context => {
-    const isKnown = managed.kick(Number(context.req.param('id')))
+  app.delete('/v1/sessions/:id{[0-9]+}', async context => {
+    const isKnown = await managed.kick(Number(context.req.param('id')))
     return isKnown ? context.body(null, 204) : context.json({ error: UNKNOWN_SESSION }, 404)
   })
   app.get('/v1/leases', context => context.json({ leases: managed.leases() }))

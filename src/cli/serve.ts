@@ -7,6 +7,9 @@ import { Ending } from './ending.ts'
 import { loadAll, sharedNames } from './load.ts'
 import { Reloading } from './reloading.ts'
 
+/** What this process runs, and its workers too. */
+const ENTRY = process.argv[1] ?? ''
+
 /** `nbdgate serve`. */
 export function serveCommand(): Command {
   return new Command('serve')
@@ -22,7 +25,7 @@ export function serveCommand(): Command {
       const running = new Running(reloading)
       const admin = await openAdminAt(config.admin?.socket, running)
       try {
-        const gateway = await startGateway(config, log)
+        const gateway = await startGateway(config, log, { entry: ENTRY, pass: log.pass })
         const ending = new Ending(gateway, log)
         reloading.begin(gateway)
         running.begin(gateway, ending)
@@ -49,16 +52,16 @@ class Running implements Managed {
     this.#ending = ending
   }
 
-  sessions(): readonly SessionFacts[] {
-    return this.#gateway?.sessions() ?? []
+  async sessions(): Promise<readonly SessionFacts[]> {
+    return (await this.#gateway?.sessions()) ?? []
   }
 
   async explain(id: number): Promise<SessionExplanation | undefined> {
     return await this.#gateway?.explain(id)
   }
 
-  kick(id: number): boolean {
-    return this.#gateway?.kick(id) ?? false
+  async kick(id: number): Promise<boolean> {
+    return (await this.#gateway?.kick(id)) ?? false
   }
 
   leases(): readonly LeaseFacts[] {

@@ -5,7 +5,6 @@
 
 import type { Path } from './yaml-source.ts'
 
-const TOP = ['workers']
 const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
 const ADMIN = ['http', 'token-file']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
@@ -23,8 +22,6 @@ export function laterProblem(what: string): string {
 
 function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
-    case '':
-      return TOP
     case 'admin':
       return ADMIN
     case 'leases':

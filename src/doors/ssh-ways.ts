@@ -124,7 +124,8 @@ function describe(info: unknown): Asked {
 function judge({ isSession, packetBytes, target }: Asked, ways: Ways, opening: number): Refusal | undefined {
   const count = channelCount(ways.link.client)
   if (!(packetBytes >= MIN_PACKET_BYTES)) return prohibited('packets that small are no use')
-  if (count === undefined || count + opening >= MAX_CHANNELS) return { code: RESOURCE_SHORTAGE, reason: 'too many channels' }
+  if (count === undefined || count + opening >= MAX_CHANNELS)
+    return { code: RESOURCE_SHORTAGE, reason: 'too many channels' }
   if (ways.isClosing()) return prohibited('the gateway is shutting down')
   const standing = ways.login.standing()
   if (standing.kind === 'refused') return prohibited('this login is not good any more')

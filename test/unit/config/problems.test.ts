@@ -211,11 +211,15 @@ describe('proxy-protocol', () => {
   })
 })
 
-describe('keys of later versions are refused by name', () => {
-  test.each(['workers'])('%s', key => {
-    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
-  })
+test('workers are a number or auto', () => {
+  const of = (value: string) => problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\nworkers: ${value}\n`)
+  expect(['auto', '1', '256'].flatMap(of)).toEqual([])
+  expect(of('0')).toEqual(['4:10: must be at least 1'])
+  expect(of('257')).toEqual(['4:10: must be at most 256'])
+  expect(of('many')).toEqual(['4:10: must be auto or a number'])
+})
 
+describe('keys of later versions are refused by name', () => {
   test.each(['http', 'token-file'])('admin: %s', key => {
     const text = `version: 1\n${UNIX_DOOR}\nexports: []\nadmin: { socket: s, ${key}: x }\n`
     expect(problemsOf(text)).toEqual([`4:21: \`${key}\` ${LATER}`])
