@@ -13,7 +13,6 @@ import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
 import { VERSION } from './version.ts'
-import { workerCommand } from './worker.ts'
 
 /** Exit codes of every command. */
 const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
@@ -33,7 +32,6 @@ export function program(version = VERSION): Command {
     .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
-    .addCommand(workerCommand(), { hidden: true })
   for (const command of adminCommands()) root.addCommand(command)
   return root
 }

@@ -1,11 +1,11 @@
-import { Command } from 'commander'
 import { runWorker } from '../gateway/worker.ts'
-import { UsageError } from './errors.ts'
 
-/** `nbdgate worker`, which only the gateway starts. */
-export function workerCommand(): Command {
-  return new Command('worker').description('a process of the gateway that sessions run in').action(async () => {
-    if (process.send === undefined) throw new UsageError('a worker is started by the gateway')
-    await runWorker()
-  })
+/** What `serve` starts for its sessions, which ends with it; by hand it is a usage error. */
+export async function run(_argv: readonly string[]): Promise<number> {
+  if (process.send === undefined) {
+    process.stderr.write('nbdgate: workers are started by `nbdgate serve`\n')
+    return 2
+  }
+  await runWorker()
+  return 0
 }

@@ -1,5 +1,5 @@
 // `node test/bench/handshakes.mjs`: whole mTLS sessions a second (connect, STARTTLS, GO, DISC), nbdgate beside nbdkit in
-// one run, the same client for both. TLS 1.3, ECDSA P-256, a certificate on either side, nothing resumed.
+// one run, the same client for all; nbdgate with a worker for each core, and in one process. TLS 1.3, ECDSA P-256, a certificate on either side, nothing resumed.
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
@@ -33,29 +33,36 @@ try {
 
 async function main() {
   const certs = await makePki(dir)
-  const [ours, theirs] = [await freePort(), await freePort()]
+  const theirs = await freePort()
   const disk = join(dir, 'disk.img')
   await run(['truncate', '-s', '16M', disk])
-  const files = `cert: ${certs}/server-cert.pem, key: ${certs}/server-key.pem, client-ca: ${certs}/ca-cert.pem`
-  const config = `version: 1
-doors: [{ tls: "127.0.0.1:${ours}", ${files} }]
+  const gateway = async workers => {
+    const port = await freePort()
+    const file = join(dir, `nbdgate-${workers}.yaml`)
+    const files = `cert: ${certs}/server-cert.pem, key: ${certs}/server-key.pem, client-ca: ${certs}/ca-cert.pem`
+    const config = `version: 1
+workers: ${workers}
+doors: [{ tls: "127.0.0.1:${port}", ${files} }]
 exports: [{ name: disk, upstream: { file: ${disk} }, allow: [{ who: "cert:cn=alice", rights: write }] }]
 `
-  writeFileSync(join(dir, 'nbdgate.yaml'), config)
-  start([NODE, 'dist/main.js', 'serve', '--config', join(dir, 'nbdgate.yaml')], join(dir, 'gateway.log'))
+    writeFileSync(file, config)
+    start([NODE, 'dist/main.js', 'serve', '--config', file], join(dir, 'gateway.log'))
+    return port
+  }
+  const peers = { nbdgate: await gateway('auto'), 'nbdgate, 1 process': await gateway(1), nbdkit: theirs }
   const tls = ['--tls=require', '--tls-verify-peer', `--tls-certificates=${certs}`]
   start(
     ['nbdkit', '-f', '-p', String(theirs), '-i', '127.0.0.1', ...tls, '-e', 'disk', 'file', disk],
     join(dir, 'nbdkit.log'),
   )
-  for (const port of [ours, theirs]) await waitFor(() => canConnect(port))
+  for (const port of Object.values(peers)) await waitFor(() => canConnect(port))
 
   const read = name => readFileSync(join(certs, 'alice', name))
   const pem = { ca: read('ca-cert.pem'), cert: read('client-cert.pem'), key: read('client-key.pem') }
   const secureContext = createSecureContext({ ...pem, minVersion: 'TLSv1.3' })
-  const samples = { nbdgate: [], nbdkit: [] }
+  const samples = Object.fromEntries(Object.keys(peers).map(peer => [peer, []]))
   for (let round = -1; round < ROUNDS; round++) {
-    for (const [peer, port] of Object.entries({ nbdgate: ours, nbdkit: theirs })) {
+    for (const [peer, port] of Object.entries(peers)) {
       const begin = performance.now()
       let left = SESSIONS
       const serve = async () => {
@@ -65,9 +72,11 @@ exports: [{ name: disk, upstream: { file: ${disk} }, allow: [{ who: "cert:cn=ali
       if (round >= 0) samples[peer].push(SESSIONS / ((performance.now() - begin) / 1000))
     }
   }
-  const [we, they] = [median(samples.nbdgate), median(samples.nbdkit)]
+  const they = median(samples.nbdkit)
   console.log(`${SESSIONS} mTLS sessions, ${AT_ONCE} at once, ${ROUNDS} rounds, medians`)
-  console.log(`nbdgate ${we.toFixed(0)}/s, nbdkit ${they.toFixed(0)}/s  ->  ${(we / they).toFixed(2)} ×`)
+  for (const [peer, list] of Object.entries(samples)) {
+    console.log(`${peer}: ${median(list).toFixed(0)}/s, ${(median(list) / they).toFixed(2)} × nbdkit`)
+  }
 }
 
 async function session(port, secureContext) {

@@ -1,7 +1,7 @@
 // Processes, certificates and numbers for the benchmarks.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { openSync, readFileSync } from 'node:fs'
+import { openSync, readdirSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
@@ -60,6 +60,13 @@ export async function makePki(dir) {
   await nbdgate('server', 'localhost', '127.0.0.1')
   await nbdgate('client', 'alice')
   return certs
+}
+
+/** A process and its children: a gateway with its workers. */
+export function familyOf(pid) {
+  const tasks = readdirSync(`/proc/${pid}/task`).map(task => `/proc/${pid}/task/${task}/children`)
+  const children = tasks.flatMap(file => readFileSync(file, 'latin1').split(' ').filter(Boolean).map(Number))
+  return [pid, ...children]
 }
 
 export function median(values) {

@@ -1,5 +1,4 @@
 // Sessions in two workers: what one process promises, two keep together; and what becomes of it when one of them dies.
-import { once } from 'node:events'
 import { rename, writeFile } from 'node:fs/promises'
 import { type IncomingMessage, request } from 'node:http'
 import { join } from 'node:path'
@@ -25,7 +24,9 @@ interface Listed {
 /** Asks the admin socket, as the commands do; nothing is as often asked here as that. */
 async function ask(socketPath: string, method: string, path: string): Promise<{ status: number; text: string }> {
   const asked = request({ socketPath, method, path }).end()
-  const [response]: [IncomingMessage] = await once(asked, 'response')
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    asked.once('response', resolve).once('error', reject)
+  })
   let text = ''
   for await (const chunk of response.setEncoding('utf8')) text += chunk
   return { status: response.statusCode ?? 0, text }

@@ -86,6 +86,9 @@ function lineReader(): { feed(text: string): void; readonly lines: LogLine[] } {
 /** How many processes the sessions of a test run in, where its configuration does not say: 1, or NBDGATE_TEST_WORKERS. */
 export const WORKERS = Number(process.env.NBDGATE_TEST_WORKERS ?? '1')
 
+/** Several processes of Node on a busy machine. */
+const READY_BOUND_MS = 60_000
+
 /** A configuration that says how many workers there are; no line of it moves. */
 export function withWorkers(yaml: string, workers = WORKERS): string {
   if (/^\s*"?workers"?:/m.test(yaml)) return yaml
@@ -118,6 +121,7 @@ export async function startGateway(
     cwd: dir,
     onStderr: feed,
     ready: () => readyLine() !== undefined,
+    readyBoundMs: READY_BOUND_MS,
     ...(options.env === undefined ? {} : { env: options.env }),
   })
   const ready = readyLine()?.doors
