@@ -39,6 +39,7 @@ export class WorkerFloor implements Floor {
   /** By their numbers; one that has died is missing until there is another. */
   readonly #workers = new Map<number, WorkerProcess>()
   #turn = 0
+  #hasStarted = false
   #isDraining = false
   #isStopping = false
 
@@ -67,7 +68,8 @@ export class WorkerFloor implements Floor {
   }
 
   async apply(config: Config, commit: () => void): Promise<Changed> {
-    const isFirst = this.#workers.size === 0
+    const isFirst = !this.#hasStarted
+    this.#hasStarted = true
     const prepared = isFirst ? await this.#startAll() : await this.#prepareAll(config)
     let rechecked: Promise<readonly (readonly number[])[]> | undefined
     const doors = await this.#doorSet.apply(config.doors, config.limits.negotiationMs, () => {
@@ -207,9 +209,10 @@ export class WorkerFloor implements Floor {
       if (!prepared.has(worker)) await worker.prepare(config)
       return await worker.link.ask('commit')
     } catch (error) {
-      // Nobody may be served by rules that are not in force any more.
+      // The others have it by now. Nobody may be served by rules that are not in force any more.
+      this.#plane.log.error({ worker: worker.worker, err: error }, 'worker does not follow')
       worker.kill()
-      throw error
+      return []
     }
   }
 
