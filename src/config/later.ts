@@ -6,7 +6,6 @@
 import type { Path } from './yaml-source.ts'
 
 const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
-const ADMIN = ['http', 'token-file']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 
@@ -22,8 +21,6 @@ export function laterProblem(what: string): string {
 
 function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
-    case 'admin':
-      return ADMIN
     case 'leases':
       return LEASES
     case 'exports':

@@ -9,6 +9,8 @@ import type { Socket } from 'node:net'
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, TurnedAway } from '../doors/door.ts'
+import type { GatewayEvent } from '../observe/event-feed.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import type { Rights } from '../policy/identity.ts'
 import type { Place, Visit } from './control.ts'
@@ -47,6 +49,9 @@ export interface MainCalls {
   unlock(conn: number, header: Buffer | undefined): void
   unguard(conn: number): void
 
+  /** Something that those who watch the gateway are told of. */
+  event(event: GatewayEvent): void
+
   /** A line of the log. */
   log(line: string): void
 }
@@ -72,7 +77,10 @@ export interface WorkerCalls {
   /** Puts what was prepared into force; the sessions that were ended since their rights are gone. */
   commit(): Promise<readonly number[]>
 
-  /** As SessionBook has them. A place for more: what a process counts (its metrics) is asked for here. */
+  /** What it has counted. */
+  families(): readonly MetricFamily[]
+
+  /** As SessionBook has them. */
   sessions(): readonly SessionFacts[]
   explain(conn: number): Promise<SessionExplanation | undefined>
   kick(conn: number): boolean

@@ -1,4 +1,5 @@
 import type { TurnedAway } from '../doors/door.ts'
+import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import { nameOf, type Rights } from '../policy/identity.ts'
 import { printable } from '../protocol/strings.ts'
@@ -142,6 +143,10 @@ export class Desk implements MainCalls {
   unguard(conn: number): void {
     this.#guarded.delete(conn)
     this.#shared.guards.unguard(conn)
+  }
+
+  event({ kind, what, facts }: GatewayEvent): void {
+    this.#shared.plane.telemetry.events.tell(kind, what, facts)
   }
 
   log(line: string): void {

@@ -7,6 +7,8 @@ import type { Config } from '../config/config.ts'
 import type { Door } from '../doors/door.ts'
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
+import type { Telemetry } from '../observe/telemetry.ts'
 import type { Leases } from '../sharing/leases.ts'
 import type { LocalControl } from './control.ts'
 import type { DoorChanges } from './door-set.ts'
@@ -19,6 +21,8 @@ export interface Plane {
   readonly audit: Audit
   readonly limits: Limits
   readonly log: Log
+  /** What this process counts. */
+  readonly telemetry: Telemetry
   /** What is in force. */
   config(): Config
   /** Numbers a connection. */
@@ -43,6 +47,9 @@ export interface Floor {
 
   /** Those in transmission phase, the oldest first. */
   sessions(): Promise<readonly SessionFacts[]>
+
+  /** What each of the processes has counted. */
+  gather(): Promise<readonly (readonly MetricFamily[])[]>
 
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(conn: number): Promise<SessionExplanation | undefined>

@@ -9,6 +9,7 @@ import type { Door } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
+import { Telemetry } from '../observe/telemetry.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import type { Misfit } from '../sharing/leases.ts'
@@ -19,11 +20,20 @@ import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { Limits } from './limits.ts'
 import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
+import { createOverview, type Overview } from './overview.ts'
 import { processCount } from './process-count.ts'
 import { WorkerFloor, type WorkerProgram } from './worker-floor.ts'
 
 /** A running gateway. */
-export interface Gateway {
+/** What a gateway is made with, beside its configuration. */
+export interface GatewayOptions {
+  /** What counts, and hears the log. */
+  readonly telemetry?: Telemetry
+  /** Without it all sessions run in this process, whatever the configuration says. */
+  readonly workers?: WorkerProgram
+}
+
+export interface Gateway extends Overview {
   readonly doors: readonly Door[]
 
   /**
@@ -56,12 +66,13 @@ export interface Gateway {
 }
 
 /**
- * Starts a gateway: all doors open, or none. Without a `program` for workers all sessions run in this process, whatever the
- * configuration says.
+ * Starts a gateway: all doors open, or none.
  * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened,
  * AuditError for a trail that can not be used
  */
-export async function startGateway(config: Config, log: Log, program?: WorkerProgram): Promise<Gateway> {
+export async function startGateway(config: Config, log: Log, options: GatewayOptions = {}): Promise<Gateway> {
+  const { telemetry = new Telemetry(), workers } = options
+  telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
   const leases = new MemoryLeases()
   const control = createControl(config, leases)
@@ -69,10 +80,11 @@ export async function startGateway(config: Config, log: Log, program?: WorkerPro
   const limits = new Limits(config.limits)
   let current = config
   let conn = 0
-  const plane: Plane = { control, leases, audit, limits, log, config: () => current, number: () => ++conn }
+  let draining = false
+  const plane: Plane = { control, leases, audit, limits, log, telemetry, config: () => current, number: () => ++conn }
   const processes = processCount(config.workers)
   const floor: Floor =
-    program === undefined || processes === 1 ? new LocalFloor(plane) : new WorkerFloor(plane, processes, program)
+    workers === undefined || processes === 1 ? new LocalFloor(plane) : new WorkerFloor(plane, processes, workers)
   try {
     await floor.apply(config, () => {})
   } catch (error) {
@@ -89,6 +101,7 @@ export async function startGateway(config: Config, log: Log, program?: WorkerPro
     const { doors, ended: gone } = await floor.apply(next, () => {
       misfits = control.replace(next)
       limits.replace(next.limits)
+      telemetry.retain(next.exports.map(({ name }) => name))
       current = next
     })
     const ended = new Set(gone)
@@ -110,6 +123,7 @@ export async function startGateway(config: Config, log: Log, program?: WorkerPro
     }
   }
   const end = async (): Promise<void> => {
+    draining = true
     leases.dismiss()
     unwatch()
     await floor.stop()
@@ -121,6 +135,7 @@ export async function startGateway(config: Config, log: Log, program?: WorkerPro
     return ended
   }
   const drain = async (ms: number): Promise<void> => {
+    draining = true
     leases.dismiss()
     await floor.close()
     let timer: NodeJS.Timeout | undefined
@@ -131,14 +146,27 @@ export async function startGateway(config: Config, log: Log, program?: WorkerPro
     clearTimeout(timer)
     await stop()
   }
+  const leaseList = (): readonly LeaseFacts[] => leases.list().map(leaseFacts)
+  const overview = createOverview({
+    config: () => current,
+    sessions: () => floor.sessions(),
+    leases: leaseList,
+    connections: () => limits.count,
+    audit,
+    doors: () => floor.doors,
+    isDraining: () => draining,
+    lastReload: () => telemetry.lastReload,
+    gather: () => floor.gather(),
+  })
   return {
     get doors() {
       return floor.doors
     },
+    ...overview,
     sessions: () => floor.sessions(),
     explain: id => floor.explain(id),
     kick: id => floor.kick(id),
-    leases: () => leases.list().map(leaseFacts),
+    leases: leaseList,
     releaseLease: (name, holder) =>
       releaseLease(leases.list(), name, holder, conns => floor.retire(conns, 'lease released')),
     reload,

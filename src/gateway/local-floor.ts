@@ -1,6 +1,8 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception } from '../doors/door.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
+import type { Telemetry } from '../observe/telemetry.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
@@ -13,14 +15,17 @@ import { SessionBook } from './session-book.ts'
 export class LocalFloor implements Floor {
   readonly #book: SessionBook
   readonly #doorSet: DoorSet
+  readonly #telemetry: Telemetry
 
   constructor(plane: Plane) {
-    const { control, audit, log, limits } = plane
+    const { control, audit, log, limits, telemetry } = plane
+    this.#telemetry = telemetry
     const settle = (conns: readonly number[]): Promise<void> => this.settle(conns)
     const shared = {
       control,
       audit,
       log,
+      meters: telemetry.meters,
       dials: new DialQueue(),
       rates: new RateBook(),
       guards: new LuksGuards(),
@@ -54,6 +59,10 @@ export class LocalFloor implements Floor {
 
   async sessions(): Promise<readonly SessionFacts[]> {
     return this.#book.facts()
+  }
+
+  async gather(): Promise<readonly (readonly MetricFamily[])[]> {
+    return [this.#telemetry.families()]
   }
 
   async explain(conn: number): Promise<SessionExplanation | undefined> {

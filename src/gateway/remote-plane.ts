@@ -33,6 +33,8 @@ export function remoteAudit(link: Link<MainCalls>, isKept: boolean): Audit {
   return {
     write: (kind, facts) => link.ask('write', kind, facts),
     note: (kind, facts) => link.tell('note', kind, facts),
+    // Asked of the main process, which has the trail.
+    state: () => undefined,
     close: async () => {},
   }
 }

@@ -6,6 +6,7 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, Door } from '../doors/door.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
 import { GuardDesk } from './guard-desk.ts'
@@ -85,6 +86,11 @@ export class WorkerFloor implements Floor {
       return sessions.map(facts => ({ ...facts, worker }))
     })
     return found.flat().toSorted((a, b) => a.id - b.id)
+  }
+
+  async gather(): Promise<readonly (readonly MetricFamily[])[]> {
+    const workers = await this.#all(({ link }) => inTime(link.ask('families'), []))
+    return [this.#plane.telemetry.families(), ...workers]
   }
 
   async explain(conn: number): Promise<SessionExplanation | undefined> {

@@ -7,6 +7,8 @@ import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, RoomReception } from '../doors/door.ts'
 import { type Log, logLines } from '../observe/log.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
+import { Telemetry } from '../observe/telemetry.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import type { MainCalls, WorkerCalls, WorkerStart } from './calls.ts'
@@ -47,6 +49,7 @@ interface Running {
 class Worker implements WorkerCalls {
   readonly #link: () => Link<MainCalls>
   readonly #guards = new Map<number, RemoteGuard>()
+  readonly #telemetry = new Telemetry()
   /** Numbers of connections that have a place and are no sessions yet. */
   readonly #numbers: number[] = []
   #config: Config | undefined
@@ -89,6 +92,7 @@ class Worker implements WorkerCalls {
     const open = rooms.prepare(config.doors, config.limits.negotiationMs)
     this.#prepared = () => {
       this.#config = config
+      this.#telemetry.retain(config.exports.map(({ name }) => name))
       replace(config)
       open()
     }
@@ -98,6 +102,10 @@ class Worker implements WorkerCalls {
     this.#prepared?.()
     this.#prepared = undefined
     return await this.#here.book.recheck()
+  }
+
+  families(): readonly MetricFamily[] {
+    return this.#telemetry.families()
   }
 
   sessions(): readonly SessionFacts[] {
@@ -145,7 +153,9 @@ class Worker implements WorkerCalls {
 
   #run(config: Config, workers: number, isFirst: boolean): Running {
     const link = this.#link()
-    const log = logLines(config.log.level, { write: line => link.tell('log', line) })
+    const telemetry = this.#telemetry
+    const log = telemetry.hear(logLines(config.log.level, { write: line => link.tell('log', line) }))
+    telemetry.events.listen(event => link.tell('event', event))
     const policy = createControl(config, new MemoryLeases())
     const shared = {
       control: remoteControl(policy, link),
@@ -155,6 +165,7 @@ class Worker implements WorkerCalls {
         (name, perSecond) => new DrawnBudget(perSecond, (rate, count) => link.ask('draw', name, rate, count)),
       ),
       log,
+      meters: telemetry.meters,
       settle: (conns: readonly number[]) => link.ask('settle', conns),
     }
     const book = new SessionBook(

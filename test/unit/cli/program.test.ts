@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { run } from '../../../src/cli/program.ts'
-import { VERSION } from '../../../src/cli/version.ts'
 import { parseConfig } from '../../../src/config/load.ts'
 import { isNative } from '../../../src/doors/ssh2.ts'
+import { VERSION } from '../../../src/gateway/build-info.ts'
 
 interface Ran {
   readonly code: number

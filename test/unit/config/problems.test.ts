@@ -220,11 +220,6 @@ test('workers are a number or auto', () => {
 })
 
 describe('keys of later versions are refused by name', () => {
-  test.each(['http', 'token-file'])('admin: %s', key => {
-    const text = `version: 1\n${UNIX_DOOR}\nexports: []\nadmin: { socket: s, ${key}: x }\n`
-    expect(problemsOf(text)).toEqual([`4:21: \`${key}\` ${LATER}`])
-  })
-
   test.each(['prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
   })
