@@ -24,7 +24,6 @@ import { createOverview, type Overview } from './overview.ts'
 import { processCount } from './process-count.ts'
 import { WorkerFloor, type WorkerProgram } from './worker-floor.ts'
 
-/** A running gateway. */
 /** What a gateway is made with, beside its configuration. */
 export interface GatewayOptions {
   /** What counts, and hears the log. */
@@ -33,6 +32,7 @@ export interface GatewayOptions {
   readonly workers?: WorkerProgram
 }
 
+/** A running gateway. */
 export interface Gateway extends Overview {
   readonly doors: readonly Door[]
 
