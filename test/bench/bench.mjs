@@ -12,7 +12,7 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { idleMemory } from './idle-memory.mjs'
-import { canConnect, familyOf, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -206,15 +206,6 @@ async function randread(port, home, depth) {
   const { stdout } = await run([...user, ...env, ...job, ...bounds, '--output-format=json', `--aux-path=${home}`])
   const read = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs[0].read
   return depth === 1 ? 1e6 / read.iops : read.iops
-}
-
-/** Of the process and its workers. */
-function cpuSeconds(pid) {
-  const ticks = familyOf(pid).map(each => {
-    const fields = readFileSync(`/proc/${each}/stat`, 'latin1').split(') ')[1].split(' ')
-    return Number(fields[11]) + Number(fields[12])
-  })
-  return ticks.reduce((sum, each) => sum + each, 0) / 100
 }
 
 function report(name, result) {

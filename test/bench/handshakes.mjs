@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as connectTls, createSecureContext } from 'node:tls'
-import { canConnect, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -46,36 +46,44 @@ doors: [{ tls: "127.0.0.1:${port}", ${files} }]
 exports: [{ name: disk, upstream: { file: ${disk} }, allow: [{ who: "cert:cn=alice", rights: write }] }]
 `
     writeFileSync(file, config)
-    start([NODE, 'dist/main.js', 'serve', '--config', file], join(dir, 'gateway.log'))
-    return port
+    const { pid } = start([NODE, 'dist/main.js', 'serve', '--config', file], join(dir, 'gateway.log'))
+    return { port, pid }
   }
-  const peers = { nbdgate: await gateway('auto'), 'nbdgate, 1 process': await gateway(1), nbdkit: theirs }
+  const peers = { nbdgate: await gateway('auto'), 'nbdgate, 1 process': await gateway(1), nbdkit: { port: theirs } }
   const tls = ['--tls=require', '--tls-verify-peer', `--tls-certificates=${certs}`]
-  start(
+  const nbdkit = start(
     ['nbdkit', '-f', '-p', String(theirs), '-i', '127.0.0.1', ...tls, '-e', 'disk', 'file', disk],
     join(dir, 'nbdkit.log'),
   )
-  for (const port of Object.values(peers)) await waitFor(() => canConnect(port))
+  peers.nbdkit.pid = nbdkit.pid
+  for (const { port } of Object.values(peers)) await waitFor(() => canConnect(port))
 
   const read = name => readFileSync(join(certs, 'alice', name))
   const pem = { ca: read('ca-cert.pem'), cert: read('client-cert.pem'), key: read('client-key.pem') }
   const secureContext = createSecureContext({ ...pem, minVersion: 'TLSv1.3' })
   const samples = Object.fromEntries(Object.keys(peers).map(peer => [peer, []]))
+  const cpu = Object.fromEntries(Object.keys(peers).map(peer => [peer, []]))
   for (let round = -1; round < ROUNDS; round++) {
-    for (const [peer, port] of Object.entries(peers)) {
+    for (const [peer, { port, pid }] of Object.entries(peers)) {
+      const before = cpuSeconds(pid)
       const begin = performance.now()
       let left = SESSIONS
       const serve = async () => {
         while (left-- > 0) await session(port, secureContext)
       }
       await Promise.all(Array.from({ length: AT_ONCE }, serve))
-      if (round >= 0) samples[peer].push(SESSIONS / ((performance.now() - begin) / 1000))
+      if (round < 0) continue
+      samples[peer].push(SESSIONS / ((performance.now() - begin) / 1000))
+      cpu[peer].push(((cpuSeconds(pid) - before) / SESSIONS) * 1000)
     }
   }
   const they = median(samples.nbdkit)
   console.log(`${SESSIONS} mTLS sessions, ${AT_ONCE} at once, ${ROUNDS} rounds, medians`)
   for (const [peer, list] of Object.entries(samples)) {
-    console.log(`${peer}: ${median(list).toFixed(0)}/s, ${(median(list) / they).toFixed(2)} × nbdkit`)
+    const ms = median(cpu[peer]).toFixed(2)
+    console.log(
+      `${peer}: ${median(list).toFixed(0)}/s (cpu ${ms} ms each), ${(median(list) / they).toFixed(2)} × nbdkit`,
+    )
   }
 }
 
