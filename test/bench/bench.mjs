@@ -7,7 +7,7 @@
 //   npm run bench                 the running Node
 //   npm run bench -- --rounds 9   more rounds
 //   npm run bench -- --node PATH  the gateway on another Node
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
