@@ -64,7 +64,7 @@ async function connect(uri: string, flags: ConnectFlags): Promise<void> {
     })
     return traffic
   }
-  if (process.stderr.isTTY === true) progress = showProgress(look, write)
+  if (process.stderr.isTTY === true) progress = showProgress(look, write, () => process.stderr.columns)
   await new Promise<void>((resolve, reject) => {
     let ending = false
     const end = (): void => {

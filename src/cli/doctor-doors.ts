@@ -13,8 +13,7 @@ const DESCRIPTORS_BESIDE = 64
 
 /** Each door, and the admin socket: whether it could be opened now. */
 export async function doorFindings(config: Config): Promise<readonly Finding[]> {
-  const socket = config.admin?.socket
-  const running = socket !== undefined && (await isAnswered(socket))
+  const running = config.admin?.socket !== undefined && (await isAnswered(config.admin.socket))
   const found = await Promise.all(config.doors.map(door => doorFinding(door, running)))
   const note = 'a gateway is running with this admin socket: doors in use are taken for its own'
   return [...(running ? [fine('doors', note)] : []), ...found]

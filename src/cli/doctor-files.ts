@@ -103,7 +103,7 @@ function certificateFindings(file: string, nowMs: number): readonly Finding[] {
       const todo = 'make a new key: ECDSA P-256, or RSA with 3072 bits (nbdgate certs)'
       return problem('keys', `${file}: a key of ${bits} bits (${kind}) can be broken`, todo)
     }
-    const what = `${file}: ${kind}${details?.namedCurve ?? details?.modulusLength ?? ''}, ${days} days left`
+    const what = `${file}: ${[kind, details?.namedCurve ?? details?.modulusLength].join(' ').trim()}, ${days} days left`
     return days < SOON_DAYS
       ? warning('keys', what, 'renew it: nbdgate certs renew, or your authority')
       : fine('keys', what)

@@ -3,7 +3,7 @@ import { execFile } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { promisify } from 'node:util'
 import { isNative } from '../doors/ssh2.ts'
-import { VERSION } from '../gateway/build-info.ts'
+import { VERSION } from '../observe/version.ts'
 import { isLibcAvailable } from '../platform/libc.ts'
 import { type Finding, fine, problem, warning } from './doctor-finding.ts'
 

@@ -1,8 +1,6 @@
 import { isNative } from '../doors/ssh2.ts'
 import { gauge, type MetricFamily } from '../observe/metric-family.ts'
-
-/** The version of package.json; a test holds the two against each other. */
-export const VERSION = '0.1.0'
+import { VERSION } from '../observe/version.ts'
 
 let native: boolean | undefined
 

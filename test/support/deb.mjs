@@ -1,6 +1,7 @@
 // Makes the Debian package: `npm run deb [FOLDER]`, into .work/ without one. It holds the bundle, the native packages that
 // stay outside of it with all that they need, manual pages, completion, examples, and the units of config/systemd.
 import { execFileSync, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   cpSync,
@@ -177,7 +178,7 @@ function main(target) {
       else if (entry.isFile() && !path.endsWith('dist/main.js')) chmodSync(path, 0o644)
     }
     const sums = filesIn(stage).map(
-      file => `${capture('md5sum', file).slice(0, 32)}  ${file.slice(stage.length + 1)}\n`,
+      file => `${createHash('md5').update(readFileSync(file)).digest('hex')}  ${file.slice(stage.length + 1)}\n`,
     )
     put(stage, 'DEBIAN/control', control(stage, libc))
     put(stage, 'DEBIAN/md5sums', sums.sort().join(''))

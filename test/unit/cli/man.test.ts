@@ -3,8 +3,8 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { allCommands, commandTree } from '../../../src/cli/command-tree.ts'
 import { program } from '../../../src/cli/program.ts'
-import { VERSION } from '../../../src/gateway/build-info.ts'
 import { jsonSchema } from '../../../src/config/json-schema.ts'
+import { VERSION } from '../../../src/observe/version.ts'
 import { commandPage, configPage } from '../../support/man-pages.ts'
 
 const folder = fileURLToPath(new URL('../../../config/man/', import.meta.url))
