@@ -8,6 +8,7 @@ import { resolve } from 'node:path'
 import { printable } from '../protocol/strings.ts'
 import { formatAddress, parseAddress } from './cidr.ts'
 import { type Endpoint, parseEndpoint } from './endpoint.ts'
+import { leasesProblems } from './leases-checks.ts'
 import { asList, asMap } from './raw.ts'
 import type { PathProblem } from './schema-problems.ts'
 import { parseUpstreamUri, socketPathProblem } from './upstream-uri.ts'
@@ -44,6 +45,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     ...sameAddress(doors, options.folder),
     ...sameName(exports),
     ...auditProblems(root),
+    ...leasesProblems(asMap(asMap(root)?.leases)),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)
       if (map === undefined) return []

@@ -6,7 +6,6 @@
 import type { Path } from './yaml-source.ts'
 
 const TOP = ['workers']
-const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
 const ADMIN = ['http', 'token-file']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
@@ -27,8 +26,6 @@ function keysAt(path: Path): readonly string[] {
       return TOP
     case 'admin':
       return ADMIN
-    case 'leases':
-      return LEASES
     case 'exports':
       return EXPORT
     case 'exports.upstream':

@@ -11,18 +11,19 @@ import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import { Fences } from '../sharing/fence.ts'
 import type { Misfit } from '../sharing/leases.ts'
-import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { DoorSet } from './door-set.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
+import { keepLeases } from './lease-keeper.ts'
 import { Limits } from './limits.ts'
 import { LuksGuards } from './luks-check.ts'
 import { watchMaterial } from './material-watch.ts'
 import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
-import { settleAll } from './takeover.ts'
+import { retireAll, settleAll } from './takeover.ts'
 
 /** A running gateway. */
 export interface Gateway {
@@ -64,8 +65,6 @@ export interface Gateway {
  */
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
-  const leases = new MemoryLeases()
-  const control = createControl(config, leases)
   const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
@@ -75,12 +74,25 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const sessions = new Map<number, Session>()
   const among = (conns: readonly number[]): readonly Session[] => conns.flatMap(each => sessions.get(each) ?? [])
   const settle = (conns: readonly number[]): Promise<void> => settleAll(among(conns))
+  const fences = new Fences()
+  const leases = keepLeases(
+    config,
+    {
+      extended: term => fences.extend(term),
+      ended: (id, why) => fences.end(id, why),
+      lost: (conns, why) => among(conns).map(session => session.stop(why)),
+      settle,
+      release: conns => retireAll(among(conns), 'lease released'),
+    },
+    log,
+  )
+  const control = createControl(config, leases)
   let current = config
   let draining = false
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const shared = { control, audit, dials, rates, guards, settle, log }
+    const shared = { control, audit, dials, rates, guards, fences, settle, log }
     const id = ++conn
     const context = { ...shared, conn: id, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
@@ -104,6 +116,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   try {
     await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
   } catch (error) {
+    await leases.close()
     await endAudit(audit)
     throw error
   }
@@ -145,6 +158,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     const open = [...sessions.values()]
     for (const session of open) session.stop('gateway stopped')
     await Promise.all(open.map(session => session.done))
+    await leases.close()
     await endAudit(audit)
   }
   let ended: Promise<void> | undefined
@@ -182,7 +196,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     explain: async id => await find(id)?.explain(),
     kick,
     leases: () => leases.list().map(leaseFacts),
-    releaseLease: (name, holder) => releaseLease(leases.list(), name, holder, among),
+    releaseLease: (name, holder) => releaseLease(leases, name, holder, among),
     reload,
     drain,
     stop,

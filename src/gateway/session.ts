@@ -45,6 +45,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
   let rights: RightsWatch | undefined
+  let unfence = (): void => {}
   let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
@@ -57,21 +58,24 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       const { export: opened, wire } = negotiated
-      const { throttle, guard } = host
+      const { throttle, guard, fence } = host
       const { conn: id } = context
       const leaving = (): void => context.control.leaving(id)
       const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
+      if (fence !== undefined) opened.stream.gate(fence.isOpen)
       relay = new Relay({ ...opened, ...ends, throttle, guard, leaving })
       const { rights: granted, rule } = opened
       const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
       const { peer, via } = visitor
       told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.retire(why))
+      unfence = fence?.onPassed(why => relay?.stop(why)) ?? unfence
       await relayAndTell(relay, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
     } finally {
       rights?.close()
+      unfence()
       host.close()
       await settle(stream)
     }

@@ -24,6 +24,8 @@ export type Program =
   | 'ssh-agent'
   | 'script'
   | 'haproxy'
+  | 'etcd'
+  | 'etcdctl'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

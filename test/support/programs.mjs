@@ -44,6 +44,8 @@ export const packages = {
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',
   haproxy: 'haproxy',
+  etcd: 'etcd-server',
+  etcdctl: 'etcd-client',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -35,7 +35,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   pino: ['observe'],
   ssh2: ['doors', 'upstreams', 'ssh'],
   yaml: ['config'],
-  zod: ['config', 'cli'],
+  zod: ['config', 'cli', 'sharing'],
 }
 
 /** Layers without I/O and clock → the modules of the outside world that they may use all the same. */
