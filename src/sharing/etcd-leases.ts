@@ -20,6 +20,10 @@ import { Turns } from './turns.ts'
 const TRIES = 20
 /** Longer than another gateway takes to settle or end its sessions, or to be given up beyond its TTL. */
 const ANSWER_MS = 20_000
+/** When somebody patient asks again whom etcd could not answer. */
+const RETRY_MS = 200
+/** Exports that are asked for at once: heartbeats must get through. */
+const MAX_EXPORTS = 16
 /** Dead keys that are taken away with a transaction: etcd takes 128 steps. */
 const MAX_DEAD = 100
 
@@ -44,11 +48,12 @@ export class EtcdLeases implements Leases {
   readonly #store: EtcdStore
   readonly #listener: LeaseListener
   readonly #name: string
-  /** By session. */
+  /** By session, and those of each export. */
   readonly #known = new Map<number, Known>()
+  readonly #knownOf = new Map<string, Set<Known>>()
   /** Sessions that have a place here and wait for one in etcd. */
   readonly #asking = new Set<number>()
-  readonly #turns = new Turns()
+  readonly #turns = new Turns(MAX_EXPORTS)
   /** Exports of which etcd may have more than there is. */
   readonly #stale = new Set<string>()
   /** Ended lives of which sessions or keys are left. */
@@ -102,8 +107,7 @@ export class EtcdLeases implements Leases {
   }
 
   release(session: number): void {
-    const known = this.#known.get(session)
-    this.#known.delete(session)
+    const known = this.#forget(session)
     this.#local.release(session)
     if (known === undefined) return
     if (known.life === this.#store.life) void this.#giveBack(known.claim.export)
@@ -162,10 +166,10 @@ export class EtcdLeases implements Leases {
         .run(claim.export, () => this.#take(claim))
         .catch((error: unknown) => this.#failed(claim, error))
       if (taken.kind === 'held') return await this.#settled(taken)
-      if (taken.kind === 'unavailable') return taken
       const leftMs = untilMs - bootMs()
       if (leftMs <= 0 || signal.aborted || this.#isDismissed) return taken
-      await this.#until(() => this.#isDismissed || this.#rival(claim) === undefined, leftMs, signal)
+      if (taken.kind === 'unavailable') await this.#until(() => this.#isDismissed, Math.min(leftMs, RETRY_MS), signal)
+      else await this.#until(() => this.#isDismissed || this.#rival(claim) === undefined, leftMs, signal)
     }
   }
 
@@ -210,7 +214,7 @@ export class EtcdLeases implements Leases {
     const settle = others.map(({ gateway }) => this.#askFor('settle', gateway, claim.export, claim.holder))
     const areSettled = (await Promise.all(settle)).every(isDone => isDone)
     if (areSettled && this.#store.life === life && !taken.known.isLost) return taken
-    this.#known.delete(claim.session)
+    this.#forget(claim.session)
     void this.#giveBack(claim.export)
     return this.#unavailable()
   }
@@ -235,8 +239,8 @@ export class EtcdLeases implements Leases {
   #requested(gateway: string, id: string, value: string): void {
     if (gateway !== this.#store.life?.gateway) return
     const request = parseRequest(value)
-    const meant = [...this.#known.values()].filter(
-      ({ claim }) => claim.export === request?.export && claim.holder === request.holder,
+    const meant = [...(this.#knownOf.get(request?.export ?? '') ?? [])].filter(
+      ({ claim }) => claim.holder === request?.holder,
     )
     const sessions = meant.map(({ claim }) => claim.session)
     const done = request === undefined ? Promise.resolve() : this.#listener[request.kind](sessions)
@@ -285,7 +289,7 @@ export class EtcdLeases implements Leases {
       .run(name, async () => {
         const { life, keys } = this.#store
         if (life === undefined || !this.#stale.has(name)) return
-        if ([...this.#known.values()].some(({ claim, isLost }) => isLost && claim.export === name)) return
+        if ([...(this.#knownOf.get(name) ?? [])].some(({ isLost }) => isLost)) return
         const own = keys.holds(name, life.gateway)
         const left = this.#ofLife(life, name)
         const { revision } = await this.#store.txn(life, [], [put(own, JSON.stringify(this.#recordOf(left)))])
@@ -296,22 +300,31 @@ export class EtcdLeases implements Leases {
       .catch(() => {})
   }
 
-  #failed(claim: Claim, _error: unknown): Taken {
+  #failed(claim: Claim, error: unknown): Taken {
     // It may have been written all the same.
     void this.#giveBack(claim.export)
-    return this.#unavailable()
+    return { kind: 'unavailable', why: error instanceof Error ? error.message : String(error) }
   }
 
   #remember(claim: Claim, life: Life, epoch: number): Known {
     const known = { claim, life, epoch, sinceMs: Date.now(), isLost: false }
     this.#known.set(claim.session, known)
+    const all = this.#knownOf.get(claim.export) ?? new Set()
+    this.#knownOf.set(claim.export, all.add(known))
+    return known
+  }
+
+  #forget(session: number): Known | undefined {
+    const known = this.#known.get(session)
+    this.#known.delete(session)
+    const all = known && this.#knownOf.get(known.claim.export)
+    if (known !== undefined) all?.delete(known)
+    if (all?.size === 0) this.#knownOf.delete(known?.claim.export ?? '')
     return known
   }
 
   #ofLife(life: Life, name: string): readonly Known[] {
-    return [...this.#known.values()].filter(
-      ({ claim, life: its, isLost }) => claim.export === name && its === life && !isLost,
-    )
+    return [...(this.#knownOf.get(name) ?? [])].filter(({ life: its, isLost }) => its === life && !isLost)
   }
 
   #recordOf(all: readonly Pick<Known, 'claim' | 'sinceMs'>[]): HoldsRecord {
