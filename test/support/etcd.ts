@@ -1,7 +1,8 @@
 /** etcd clusters of members on the loopback. */
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { type Started, start } from './process.ts'
+import { runOk, type Started, start } from './process.ts'
 import { freePort } from './wait.ts'
 
 /** How a cluster is started. */
@@ -119,4 +120,22 @@ async function statusOf(url: string): Promise<{ readonly leader: string; readonl
   const question = { method: 'POST', body: '{}', signal: AbortSignal.timeout(1000) }
   const { leader, header } = status.parse(await (await fetch(`${url}/v3/maintenance/status`, question)).json())
   return { leader, member: header.member_id }
+}
+
+/**
+ * A certificate for members. Good for servers and for clients: etcd's JSON gateway dials etcd with it, and with
+ * `--client-cert-auth` is turned away as anybody else would be.
+ */
+export async function etcdCertificate(
+  dir: string,
+  ca: { readonly cert: string; readonly key: string },
+): Promise<{ readonly cert: string; readonly key: string; readonly ca: string }> {
+  const file = (end: string): string => join(dir, `etcd.${end}`)
+  const [cert, key, request, extensions] = [file('pem'), file('key'), file('csr'), file('ext')]
+  await writeFile(extensions, 'subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n')
+  const subject = ['-subj', '/CN=etcd', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+  await runOk(['openssl', 'req', '-new', ...subject, '-keyout', key, '-out', request])
+  const issuer = ['-CA', ca.cert, '-CAkey', ca.key, '-set_serial', '77', '-days', '2']
+  await runOk(['openssl', 'x509', '-req', '-in', request, '-out', cert, ...issuer, '-extfile', extensions])
+  return { cert, key, ca: ca.cert }
 }
