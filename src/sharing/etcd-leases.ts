@@ -9,6 +9,7 @@ import type { SharingMode } from '../config/config.ts'
 import { bootMs } from '../platform/libc.ts'
 import { put, remove, revisionsOf, unwrittenSince, writtenAt } from './etcd-messages.ts'
 import { type HoldRecord, type HoldsRecord, parseRequest, type RequestRecord } from './etcd-records.ts'
+import { holdsOf, type Known, KnownSessions } from './etcd-sessions.ts'
 import { EtcdStore, type Life, type StoreOptions } from './etcd-store.ts'
 import type { Term } from './fence.ts'
 import type { Claim, ClaimAnswer, Lease, LeaseListener, Leases, Misfit, Patience } from './leases.ts'
@@ -27,16 +28,6 @@ const MAX_EXPORTS = 16
 /** Dead keys that are taken away with a transaction: etcd takes 128 steps. */
 const MAX_DEAD = 100
 
-/** What etcd knows of a session. */
-interface Known {
-  readonly claim: Claim
-  readonly sinceMs: number
-  readonly life: Life
-  readonly epoch: number
-  /** Its key has gone: it has to end. */
-  isLost: boolean
-}
-
 type Taken = Exclude<ClaimAnswer, { kind: 'held' }> | { readonly kind: 'held'; readonly known: Known }
 
 export interface EtcdLeasesOptions extends Omit<StoreOptions, 'listener'> {
@@ -48,9 +39,7 @@ export class EtcdLeases implements Leases {
   readonly #store: EtcdStore
   readonly #listener: LeaseListener
   readonly #name: string
-  /** By session, and those of each export. */
-  readonly #known = new Map<number, Known>()
-  readonly #knownOf = new Map<string, Set<Known>>()
+  readonly #known = new KnownSessions()
   /** Sessions that have a place here and wait for one in etcd. */
   readonly #asking = new Set<number>()
   readonly #turns = new Turns(MAX_EXPORTS)
@@ -107,7 +96,7 @@ export class EtcdLeases implements Leases {
   }
 
   release(session: number): void {
-    const known = this.#forget(session)
+    const known = this.#known.remove(session)
     this.#local.release(session)
     if (known === undefined) return
     if (known.life === this.#store.life) void this.#giveBack(known.claim.export)
@@ -180,13 +169,15 @@ export class EtcdLeases implements Leases {
     for (let attempt = 0; attempt < TRIES; attempt++) {
       const { life } = this.#store
       if (life === undefined) return this.#unavailable()
-      const joined = this.#ofLife(life, claim.export).find(
-        ({ claim: { holder, access } }) => holder === claim.holder && (access === 'write' || claim.access === 'read'),
-      )
+      const joined = this.#known
+        .holding(claim.export, life)
+        .find(
+          ({ claim: { holder, access } }) => holder === claim.holder && (access === 'write' || claim.access === 'read'),
+        )
       const by = this.#rival(claim)
       if (by !== undefined) return { kind: 'busy', by }
       const own = keys.holds(claim.export, life.gateway)
-      const record = this.#recordOf([...this.#ofLife(life, claim.export), { claim, sinceMs: Date.now() }])
+      const record = this.#recordOf([...this.#known.holding(claim.export, life), { claim, sinceMs: Date.now() }])
       const dead = mirror.deadHolds(claim.export).filter(key => key !== own)
       const unchanged = unwrittenSince(keys.holdsOf(claim.export), mirror.revision)
       // Who joins changes nothing, and has to know all the same whether it is alone.
@@ -194,7 +185,7 @@ export class EtcdLeases implements Leases {
       const answer = await this.#store.txn(life, [unchanged], steps, [revisionsOf(keys.holdsOf(claim.export))])
       if (this.#store.life !== life) return this.#unavailable()
       if (answer.succeeded)
-        return { kind: 'held', known: this.#remember(claim, life, joined?.epoch ?? answer.revision) }
+        return { kind: 'held', known: this.#known.add(claim, life, joined?.epoch ?? answer.revision) }
       const latest = Math.max(0, ...answer.found.map(({ modRevision }) => modRevision))
       if (!(await this.#store.reached(latest))) return this.#unavailable()
     }
@@ -214,7 +205,7 @@ export class EtcdLeases implements Leases {
     const settle = others.map(({ gateway }) => this.#askFor('settle', gateway, claim.export, claim.holder))
     const areSettled = (await Promise.all(settle)).every(isDone => isDone)
     if (areSettled && this.#store.life === life && !taken.known.isLost) return taken
-    this.#forget(claim.session)
+    this.#known.remove(claim.session)
     void this.#giveBack(claim.export)
     return this.#unavailable()
   }
@@ -239,9 +230,7 @@ export class EtcdLeases implements Leases {
   #requested(gateway: string, id: string, value: string): void {
     if (gateway !== this.#store.life?.gateway) return
     const request = parseRequest(value)
-    const meant = [...(this.#knownOf.get(request?.export ?? '') ?? [])].filter(
-      ({ claim }) => claim.holder === request?.holder,
-    )
+    const meant = this.#known.of(request?.export ?? '').filter(({ claim }) => claim.holder === request?.holder)
     const sessions = meant.map(({ claim }) => claim.session)
     const done = request === undefined ? Promise.resolve() : this.#listener[request.kind](sessions)
     void done.then(async () => await this.#store.answer(gateway, id)).catch(() => {})
@@ -250,7 +239,7 @@ export class EtcdLeases implements Leases {
   /** Somebody has deleted our key, or written over it: nobody can tell who holds the export now. */
   #holdGone(name: string, gateway: string): void {
     if (gateway !== this.#store.life?.gateway) return
-    const lost = this.#ofLife(this.#store.life, name)
+    const lost = this.#known.holding(name, this.#store.life)
     for (const each of lost) each.isLost = true
     this.#listener.lost(
       lost.map(({ claim }) => claim.session),
@@ -273,7 +262,7 @@ export class EtcdLeases implements Leases {
 
   /** Takes away the keys of a life that has ended, when its last session has. */
   async #bury(life: Life): Promise<void> {
-    if ([...this.#known.values()].some(known => known.life === life) || !this.#past.has(life)) return
+    if (this.#known.hasAny(life) || !this.#past.has(life)) return
     try {
       await this.#store.bury(life)
       this.#past.delete(life)
@@ -289,9 +278,9 @@ export class EtcdLeases implements Leases {
       .run(name, async () => {
         const { life, keys } = this.#store
         if (life === undefined || !this.#stale.has(name)) return
-        if ([...(this.#knownOf.get(name) ?? [])].some(({ isLost }) => isLost)) return
+        if (this.#known.of(name).some(({ isLost }) => isLost)) return
         const own = keys.holds(name, life.gateway)
-        const left = this.#ofLife(life, name)
+        const left = this.#known.holding(name, life)
         const { revision } = await this.#store.txn(life, [], [put(own, JSON.stringify(this.#recordOf(left)))])
         // Said first: a key that goes without that was deleted by somebody.
         if (left.length === 0) await this.#store.txn(life, [writtenAt(own, revision)], [remove(own)])
@@ -306,36 +295,8 @@ export class EtcdLeases implements Leases {
     return { kind: 'unavailable', why: error instanceof Error ? error.message : String(error) }
   }
 
-  #remember(claim: Claim, life: Life, epoch: number): Known {
-    const known = { claim, life, epoch, sinceMs: Date.now(), isLost: false }
-    this.#known.set(claim.session, known)
-    const all = this.#knownOf.get(claim.export) ?? new Set()
-    this.#knownOf.set(claim.export, all.add(known))
-    return known
-  }
-
-  #forget(session: number): Known | undefined {
-    const known = this.#known.get(session)
-    this.#known.delete(session)
-    const all = known && this.#knownOf.get(known.claim.export)
-    if (known !== undefined) all?.delete(known)
-    if (all?.size === 0) this.#knownOf.delete(known?.claim.export ?? '')
-    return known
-  }
-
-  #ofLife(life: Life, name: string): readonly Known[] {
-    return [...(this.#knownOf.get(name) ?? [])].filter(({ life: its, isLost }) => its === life && !isLost)
-  }
-
   #recordOf(all: readonly Pick<Known, 'claim' | 'sinceMs'>[]): HoldsRecord {
-    const holds = new Map<string, HoldRecord>()
-    for (const { claim, sinceMs } of all) {
-      const { holder, who, peer, mode, access } = claim
-      const known = holds.get(holder)
-      if (known === undefined) holds.set(holder, { holder, who, peer, mode, access, sinceMs })
-      else if (access === 'write') holds.set(holder, { ...known, access })
-    }
-    return { version: 1, name: this.#name, ttlMs: this.#store.ttlMs, holds: [...holds.values()] }
+    return { version: 1, name: this.#name, ttlMs: this.#store.ttlMs, holds: holdsOf(all) }
   }
 
   /** Who keeps a claim out, through another gateway. */

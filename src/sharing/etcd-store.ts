@@ -24,7 +24,9 @@ const MAX_LOOK_MS = 200
 /** What the speed of two clocks may differ by, and what closing a connection may take. */
 const MARGIN = 0.1
 const MIN_MARGIN_MS = 200
+/** When etcd is asked again after it has failed: soon, and then less and less often. */
 const RETRY_MS = 50
+const MAX_RETRY_MS = 1000
 /** etcd takes 128 steps in a transaction (--max-txn-ops). */
 const MAX_STEPS = 100
 
@@ -69,6 +71,7 @@ export class EtcdStore {
   #watching = new AbortController()
   #beat: { readonly revision: number; readonly atMs: number } | undefined
   #problem: unknown
+  #failures = 0
   /** The heartbeat on which a gateway was tried to give up. */
   readonly #tried = new Map<string, number>()
   readonly #garbage = new Set<string>()
@@ -204,7 +207,7 @@ export class EtcdStore {
           this.#tellProblem(error)
           client.turn()
         }
-        await this.#pause(RETRY_MS)
+        await this.#pause(this.#retryMs())
       }
     }
   }
@@ -221,7 +224,7 @@ export class EtcdStore {
         }
       } catch (error) {
         this.#tellProblem(error)
-        await this.#pause(RETRY_MS)
+        await this.#pause(this.#retryMs())
       }
     }
   }
@@ -336,13 +339,19 @@ export class EtcdStore {
     await delay(ms, undefined, { signal: this.#closing.signal }).catch(() => {})
   }
 
+  #retryMs(): number {
+    return Math.min(RETRY_MS * 2 ** this.#failures, MAX_RETRY_MS, this.ttlMs / BEATS)
+  }
+
   #tellProblem(error: unknown): void {
+    this.#failures++
     const isNew = this.#problem === undefined || codeOf(error) !== codeOf(this.#problem)
     this.#problem = error
     if (isNew) this.#options.log.error({ err: error }, 'etcd can not be used')
   }
 
   #tellFine(): void {
+    this.#failures = 0
     if (this.#problem !== undefined) this.#options.log.info({}, 'etcd can be used again')
     this.#problem = undefined
   }

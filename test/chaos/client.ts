@@ -88,7 +88,7 @@ export function startClient({ world, run, client, random, generous }: ClientOpti
         await reply(read)
         for (const each of open) each.flushed = true
         open = []
-        await delay(1)
+        await delay(5)
       }
     }
     to.end(request(Cmd.DISC, 0, 0))

@@ -40,8 +40,8 @@ interface Plan {
   readonly peer: string
 }
 
-/** Elections in a third of a second, so that tests need not wait for seconds; writes that need not survive the machine. */
-const QUICK = ['--heartbeat-interval', '40', '--election-timeout', '400', '--unsafe-no-fsync', '--logger', 'zap']
+/** Elections in less than a second, so that tests need not wait for seconds; writes that need not survive the machine. */
+const QUICK = ['--heartbeat-interval', '60', '--election-timeout', '600', '--unsafe-no-fsync', '--logger', 'zap']
 
 /** Starts a cluster with its data in `dir`, named after `name`. Rejects with its log. */
 export async function startEtcd(dir: string, name: string, options: EtcdOptions = {}): Promise<EtcdCluster> {
