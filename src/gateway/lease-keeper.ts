@@ -8,7 +8,7 @@ import type { LeaseListener, Leases } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 
 /** How long one member of etcd may take: a part of the TTL, so that others can be asked before that is over. */
-const ATTEMPT_PART = 5
+const ATTEMPT_PART = 3
 const MAX_ATTEMPT_MS = 2000
 
 /** Who keeps the leases, as the configuration says. @throws MaterialError for a file that can not be used */

@@ -10,6 +10,8 @@ import { type Link, startLink } from './link.ts'
 import { type Recorder, startRecorder } from './recorder.ts'
 
 export const TTL_MS = 2000
+/** Machines that test are busy. */
+const START_BOUND_MS = 60_000
 export const REGION_BYTES = 64 * 1024
 
 /** One gateway of the world. */
@@ -64,7 +66,7 @@ async function startPlace(dir: string, name: string, etcd: EtcdCluster, exports:
   const text = JSON.stringify({ version: 1, doors: [tcpDoor()], exports, leases, limits })
   const start = async (): Promise<RunningGateway> => {
     const running = await startGateway(dir, name, text)
-    await running.waitForLog(({ msg }) => msg === 'leases are kept in etcd')
+    await running.waitForLog(({ msg }) => msg === 'leases are kept in etcd', START_BOUND_MS)
     return running
   }
   const place: Place = {

@@ -9,7 +9,7 @@ import { makeTempFolder, removeTempFolder } from '../support/temp.ts'
 const RUNS = Number(process.env.CHAOS_RUNS ?? 6)
 const SEED = Number(process.env.CHAOS_SEED ?? 1)
 const WORLDS = Number(process.env.CHAOS_WORLDS ?? 2)
-const RUN_BOUND_MS = 60_000
+const RUN_BOUND_MS = 120_000
 
 /** Runs of one world, one after the other. */
 async function worldOf(runs: number, seed: number): Promise<readonly RunReport[]> {
