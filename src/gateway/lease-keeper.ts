@@ -20,6 +20,10 @@ function keepInEtcd(etcd: EtcdConfig, listener: LeaseListener, log: Log): Leases
   const material = loadEtcdMaterial(etcd)
   for (const warning of material.warnings) log.warn({ warning }, 'key material')
   const { endpoints, ttlMs, name, prefix } = etcd
-  const client = new EtcdClient({ endpoints, material, attemptMs: Math.min(ttlMs / ATTEMPT_PART, MAX_ATTEMPT_MS) })
+  const client = new EtcdClient({
+    endpoints,
+    material,
+    attemptMs: Math.min(Math.ceil(ttlMs / ATTEMPT_PART), MAX_ATTEMPT_MS),
+  })
   return new EtcdLeases({ client, keys: new Keys(prefix), record: { version: 1, name, ttlMs }, log, listener })
 }

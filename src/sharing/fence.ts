@@ -13,7 +13,7 @@ export interface Term {
  */
 export class Fence {
   #untilMs: number
-  #why = 'lease run out'
+  #why = 'leases lost: they have run out'
   #hasPassed = false
   #timer: NodeJS.Timeout | undefined
   #ends = new Set<(why: string) => void>()

@@ -9,11 +9,11 @@ it('a fence is open until its moment, and then calls once who wants to know', as
   const whys: string[] = []
   fence.onPassed(why => whys.push(why))
   expect(fence.isOpen()).toBe(true)
-  await vi.waitFor(() => expect(whys).toEqual(['lease run out']))
+  await vi.waitFor(() => expect(whys).toEqual(['leases lost: they have run out']))
   expect(fence.isOpen()).toBe(false)
   fence.onPassed(why => whys.push(`late: ${why}`))
   fence.end('again')
-  expect(whys).toEqual(['lease run out', 'late: lease run out'])
+  expect(whys).toEqual(['leases lost: they have run out', 'late: lease run out'])
 })
 
 it('a fence that is asked after its moment passes without its timer', () => {
