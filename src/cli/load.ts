@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs'
+import { loadToken, TokenError } from '../admin/token.ts'
 import type {
   Config,
   EtcdConfig,
@@ -33,6 +34,7 @@ export interface LoadAllOptions {
 export function loadAll(file: string, { strict }: LoadAllOptions = { strict: false }): Loaded {
   const warnings = new Set<string>()
   const verify = (config: Config): readonly FoundProblem[] => [
+    ...tokenProblems(config),
     ...config.doors.flatMap((door, index) => {
       const path = ['doors', index]
       if (door.kind === 'tls') return checkDoor(door, path, warnings)
@@ -48,6 +50,18 @@ export function loadAll(file: string, { strict }: LoadAllOptions = { strict: fal
   if (strict && problems.length > 0) throw new ConfigError(problems)
   for (const warning of sharedNames(config)) warnings.add(warning)
   return { config, warnings: [...warnings] }
+}
+
+function tokenProblems({ admin }: Config): readonly FoundProblem[] {
+  const file = admin?.http?.tokenFile
+  if (file === undefined) return []
+  try {
+    loadToken(file)
+    return []
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error
+    return [{ path: ['admin', 'token-file'], message: error.message }]
+  }
 }
 
 type Path = FoundProblem['path']

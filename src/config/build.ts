@@ -1,7 +1,15 @@
 import { hostname } from 'node:os'
 import { basename, dirname, resolve } from 'node:path'
 import type { Cidr } from './cidr.ts'
-import type { AuditConfig, Config, DoorConfig, ExportConfig, LeasesConfig, UpstreamConfig } from './config.ts'
+import type {
+  AdminConfig,
+  AuditConfig,
+  Config,
+  DoorConfig,
+  ExportConfig,
+  LeasesConfig,
+  UpstreamConfig,
+} from './config.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { Path, Position } from './yaml-source.ts'
@@ -24,7 +32,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
   return {
     file: resolve(file),
     ...(state !== undefined && { state: builder.absolute(state), audit: buildAudit(checked.audit) }),
-    ...(admin !== undefined && { admin: { socket: builder.absolute(admin.socket) } }),
+    ...(admin !== undefined && { admin: buildAdmin(admin, builder) }),
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
     exports: checked.exports.map((each, index) => buildExport(each, builder, ['exports', index])),
@@ -60,6 +68,16 @@ function buildLeases(checked: CheckedFile['leases'], { absolute }: Builder): Lea
       prefix,
       name,
     },
+  }
+}
+
+function buildAdmin(admin: NonNullable<CheckedFile['admin']>, { absolute }: Builder): AdminConfig {
+  const { socket, http, 'token-file': tokenFile } = admin
+  return {
+    ...(socket !== undefined && { socket: absolute(socket) }),
+    ...(http !== undefined && {
+      http: { ...http, ...(tokenFile !== undefined && { tokenFile: absolute(tokenFile) }) },
+    }),
   }
 }
 

@@ -12,8 +12,7 @@ export interface Config {
   readonly file: string
   /** Folder for what has to survive a restart. */
   readonly state?: string
-  /** The admin socket. */
-  readonly admin?: { readonly socket: string }
+  readonly admin?: AdminConfig
   /** Absent without `state`. */
   readonly audit?: AuditConfig
   readonly log: LogConfig
@@ -48,6 +47,13 @@ export interface EtcdConfig {
   readonly prefix: string
   /** This gateway's name for the others. */
   readonly name: string
+}
+
+/** The admin socket, and where the gateway can be looked at over HTTP; at least one of them. */
+export interface AdminConfig {
+  readonly socket?: string
+  /** Without `tokenFile` on loopback only. Port 0: any free one. */
+  readonly http?: { readonly host: string; readonly port: number; readonly tokenFile?: string }
 }
 
 /** What to do when the trail can not be written, and the size at which a file is followed by a new one. */

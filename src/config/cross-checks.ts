@@ -6,6 +6,7 @@
 
 import { resolve } from 'node:path'
 import { printable } from '../protocol/strings.ts'
+import { adminProblems } from './admin-checks.ts'
 import { formatAddress, parseAddress } from './cidr.ts'
 import { type Endpoint, parseEndpoint } from './endpoint.ts'
 import { leasesProblems } from './leases-checks.ts'
@@ -46,6 +47,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     ...sameName(exports),
     ...auditProblems(root),
     ...leasesProblems(asMap(asMap(root)?.leases)),
+    ...adminProblems(asMap(root)?.admin),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)
       if (map === undefined) return []

@@ -6,7 +6,6 @@
 import type { Path } from './yaml-source.ts'
 
 const TOP = ['workers']
-const ADMIN = ['http', 'token-file']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 
@@ -24,8 +23,6 @@ function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
     case '':
       return TOP
-    case 'admin':
-      return ADMIN
     case 'exports':
       return EXPORT
     case 'exports.upstream':

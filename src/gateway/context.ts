@@ -1,5 +1,6 @@
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
+import type { SessionMeters } from '../observe/session-meters.ts'
 import type { Fences } from '../sharing/fence.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
@@ -19,6 +20,8 @@ export interface SessionContext {
   readonly guards: LuksGuards
   /** What ends sessions with their leases. */
   readonly fences: Fences
+  /** What sessions count. */
+  readonly meters: SessionMeters
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto'
 import type { SessionExplanation } from '../admin/managed.ts'
 import type { Config, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import type { ListEntry } from '../negotiation/host.ts'
-import { compileGroups, compilePolicy } from '../policy/compile.ts'
+import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
 import { explain } from '../policy/explain.ts'
 import { type DoorKind, type Identity, keyOf, nameOf, type Rights } from '../policy/identity.ts'
@@ -194,5 +194,6 @@ function rateOf(key: string, limits: UseLimits | undefined): readonly Rate[] {
 
 function compile(config: Config): ReadonlyMap<string, Entry> {
   const groups = compileGroups(config.groups)
-  return new Map(config.exports.map(each => [each.name, { config: each, policy: compilePolicy(each, groups) }]))
+  const known: KnownWho = new Map()
+  return new Map(config.exports.map(each => [each.name, { config: each, policy: compilePolicy(each, groups, known) }]))
 }

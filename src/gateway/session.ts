@@ -46,6 +46,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let relay: Relay | undefined
   let rights: RightsWatch | undefined
   let unfence = (): void => {}
+  let uncount = (): void => {}
   let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
@@ -63,17 +64,21 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const leaving = (): void => context.control.leaving(id)
       const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
       if (fence !== undefined) opened.stream.gate(fence.isOpen)
-      relay = new Relay({ ...opened, ...ends, throttle, guard, leaving })
+      const meter = context.meters.of(opened.name)
+      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving })
+      relay = running
       const { rights: granted, rule } = opened
+      uncount = context.meters.begin(running, { export: opened.name, rights: granted })
       const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
       const { peer, via } = visitor
       told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.retire(why))
-      unfence = fence?.onPassed(why => relay?.stop(why)) ?? unfence
-      await relayAndTell(relay, opened, { visitor, host, context })
+      unfence = fence?.onPassed(why => running.stop(why)) ?? unfence
+      await relayAndTell(running, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
     } finally {
+      uncount()
       rights?.close()
       unfence()
       host.close()

@@ -26,6 +26,13 @@ export type Program =
   | 'haproxy'
   | 'etcd'
   | 'etcdctl'
+  | 'bash'
+  | 'zsh'
+  | 'fish'
+  | 'mandoc'
+  | 'dpkg-deb'
+  | 'lintian'
+  | 'promtool'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -46,6 +46,13 @@ export const packages = {
   haproxy: 'haproxy',
   etcd: 'etcd-server',
   etcdctl: 'etcd-client',
+  bash: 'bash',
+  zsh: 'zsh',
+  fish: 'fish',
+  mandoc: 'mandoc',
+  'dpkg-deb': 'dpkg',
+  lintian: 'lintian',
+  promtool: 'prometheus',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */
