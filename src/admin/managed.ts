@@ -50,8 +50,10 @@ export interface LeaseFacts {
   readonly access: 'read' | 'write'
   /** ISO 8601. */
   readonly since: string
-  /** By their `id`, the oldest first. */
+  /** Those of this gateway, by their `id`, the oldest first. */
   readonly sessions: readonly number[]
+  /** The gateway that it is held through; absent: this one. */
+  readonly gateway?: string
 }
 
 /** An export as it is configured, and what is going on there. */

@@ -35,7 +35,8 @@ export const leaseSchema = z
     peer: z.string().describe('Where its oldest session comes from.'),
     access: rights,
     since: time,
-    sessions: z.array(z.int()).readonly().describe('By their `id`, the oldest first.'),
+    sessions: z.array(z.int()).readonly().describe('Those of this gateway, by their `id`, the oldest first.'),
+    gateway: z.string().optional().describe('The gateway that it is held through; absent: this one.'),
   })
   .openapi('Lease')
 

@@ -16,6 +16,7 @@ const leaseList = z.object({
       access: z.string(),
       since: z.string(),
       sessions: z.array(z.number()),
+      gateway: z.string().optional(),
     }),
   ),
 })
@@ -40,12 +41,15 @@ async function list(flags: AdminFlags & { readonly json?: boolean }): Promise<vo
   if (status !== HTTP_OK) throw new Error(errorOf(body))
   const { leases } = leaseList.parse(body)
   const now = Date.now()
+  const areElsewhere = leases.some(({ gateway }) => gateway !== undefined)
   const rows = leases.map(each => {
-    const { sharing, holder, peer, access, since, sessions } = each
+    const { sharing, holder, peer, access, since, sessions, gateway = 'this one' } = each
     const name = each.export === '' ? '""' : each.export
-    return [name, sharing, holder, peer, access, ageText(now - Date.parse(since)), sessions.join(' ')]
+    const row = [name, sharing, holder, peer, access, ageText(now - Date.parse(since)), sessions.join(' ')]
+    return areElsewhere ? [...row, gateway] : row
   })
-  const table = rows.length === 0 ? 'nobody holds an export\n' : columns([HEADS, ...rows])
+  const table =
+    rows.length === 0 ? 'nobody holds an export\n' : columns([areElsewhere ? [...HEADS, 'GATEWAY'] : HEADS, ...rows])
   process.stdout.write(flags.json === true ? `${JSON.stringify(leases, null, 2)}\n` : table)
 }
 

@@ -1,6 +1,13 @@
 import { accessSync, constants } from 'node:fs'
 import { loadToken, TokenError } from '../admin/token.ts'
-import type { Config, SshDoorConfig, TlsDoorConfig, UpstreamConfig, UpstreamMaterial } from '../config/config.ts'
+import type {
+  Config,
+  EtcdConfig,
+  SshDoorConfig,
+  TlsDoorConfig,
+  UpstreamConfig,
+  UpstreamMaterial,
+} from '../config/config.ts'
 import { ConfigError, type ConfigProblem } from '../config/errors.ts'
 import { type FoundProblem, loadConfig } from '../config/load.ts'
 import { loadHostKeys } from '../doors/ssh-host-keys.ts'
@@ -8,6 +15,7 @@ import { MaterialError } from '../pki/errors.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 import { loadPsks } from '../pki/psk.ts'
 import { whoProblem } from '../policy/who.ts'
+import { loadEtcdMaterial } from '../sharing/etcd-material.ts'
 import { KeyRing } from '../ssh/key-ring.ts'
 import { loadIdentity } from '../upstreams/ssh-identity.ts'
 
@@ -35,6 +43,7 @@ export function loadAll(file: string, { strict }: LoadAllOptions = { strict: fal
     ...config.exports.flatMap(({ upstream }, index) =>
       checkUpstream(upstream, ['exports', index, 'upstream'], warnings),
     ),
+    ...checkEtcd(config.leases.etcd, ['leases'], warnings),
   ]
   const config = loadConfig(file, { validateWho: whoProblem, verify })
   const problems = config.doors.flatMap(door => (door.kind === 'ssh' ? lineProblems(door) : []))
@@ -121,6 +130,13 @@ function checkUpstream(upstream: UpstreamConfig, path: Path, warnings: Set<strin
     ...attempt(() => loadClientMaterial({ cert, key }), path, keys, warnings),
     ...attempt(() => loadClientMaterial({ ca }), path, keys, warnings),
   ]
+}
+
+function checkEtcd(etcd: EtcdConfig | undefined, path: Path, warnings: Set<string>): readonly FoundProblem[] {
+  if (etcd === undefined) return []
+  const { ca, cert, key, login } = etcd
+  const keys = { ca, cert, key, 'password-file': login?.passwordFile }
+  return attempt(() => loadEtcdMaterial(etcd), path, keys, warnings)
 }
 
 /** What is wrong with the files that an SSH upstream names. */

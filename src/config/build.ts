@@ -1,6 +1,15 @@
+import { hostname } from 'node:os'
 import { basename, dirname, resolve } from 'node:path'
 import type { Cidr } from './cidr.ts'
-import type { AdminConfig, AuditConfig, Config, DoorConfig, ExportConfig, UpstreamConfig } from './config.ts'
+import type {
+  AdminConfig,
+  AuditConfig,
+  Config,
+  DoorConfig,
+  ExportConfig,
+  LeasesConfig,
+  UpstreamConfig,
+} from './config.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { Path, Position } from './yaml-source.ts'
@@ -38,7 +47,28 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       negotiationMs: limits.negotiation,
       idleMs: limits.idle,
     },
-    leases: { vanishedMs: leases['vanished-after'] },
+    leases: buildLeases(leases, builder),
+  }
+}
+
+function buildLeases(checked: CheckedFile['leases'], { absolute }: Builder): LeasesConfig {
+  const { etcd, ca, cert, key, user, ttl = 10_000, prefix = '/nbdgate/', name = hostname() } = checked
+  const vanishedMs = checked['vanished-after']
+  if (etcd === undefined) return { vanishedMs }
+  const passwordFile = checked['password-file']
+  return {
+    vanishedMs,
+    etcd: {
+      endpoints: list(etcd),
+      ...(ca !== undefined && { ca: absolute(ca) }),
+      ...(cert !== undefined && { cert: absolute(cert) }),
+      ...(key !== undefined && { key: absolute(key) }),
+      ...(user !== undefined &&
+        passwordFile !== undefined && { login: { user, passwordFile: absolute(passwordFile) } }),
+      ttlMs: ttl,
+      prefix,
+      name,
+    },
   }
 }
 

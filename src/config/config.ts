@@ -25,8 +25,30 @@ export interface Config {
   /** Names are unique. */
   readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
+  readonly leases: LeasesConfig
+}
+
+/** Who keeps the leases. */
+export interface LeasesConfig {
   /** How long a visitor may be unreachable before its sessions end. */
-  readonly leases: { readonly vanishedMs: number }
+  readonly vanishedMs: number
+  /** Without it they are in the memory of this gateway alone. */
+  readonly etcd?: EtcdConfig
+}
+
+/** An etcd cluster that several gateways share. Files are absolute paths. */
+export interface EtcdConfig {
+  /** Addresses of its members, without a slash at the end. */
+  readonly endpoints: readonly string[]
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+  readonly login?: { readonly user: string; readonly passwordFile: string }
+  readonly ttlMs: number
+  /** What all keys begin with. */
+  readonly prefix: string
+  /** This gateway's name for the others. */
+  readonly name: string
 }
 
 /** The admin socket, and where the gateway can be looked at over HTTP; at least one of them. */

@@ -9,6 +9,7 @@ import { printable } from '../protocol/strings.ts'
 import { adminProblems } from './admin-checks.ts'
 import { formatAddress, parseAddress } from './cidr.ts'
 import { type Endpoint, parseEndpoint } from './endpoint.ts'
+import { leasesProblems } from './leases-checks.ts'
 import { asList, asMap } from './raw.ts'
 import type { PathProblem } from './schema-problems.ts'
 import { parseUpstreamUri, socketPathProblem } from './upstream-uri.ts'
@@ -45,6 +46,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     ...sameAddress(doors, options.folder),
     ...sameName(exports),
     ...auditProblems(root),
+    ...leasesProblems(asMap(asMap(root)?.leases)),
     ...adminProblems(asMap(root)?.admin),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)

@@ -1,4 +1,4 @@
-import type { Config, DoorConfig, UpstreamConfig } from './config.ts'
+import type { Config, DoorConfig, EtcdConfig, UpstreamConfig } from './config.ts'
 
 /** The configuration itself and all files that it names to be read, absolute paths, each once. */
 export function namedFiles(config: Config): readonly string[] {
@@ -6,6 +6,7 @@ export function namedFiles(config: Config): readonly string[] {
     config.file,
     ...config.doors.flatMap(ofDoor),
     ...config.exports.flatMap(each => ofUpstream(each.upstream)),
+    ...ofEtcd(config.leases.etcd),
   ]
   return [...new Set(files.filter(file => file !== undefined))]
 }
@@ -19,4 +20,8 @@ function ofUpstream(upstream: UpstreamConfig): readonly (string | undefined)[] {
   if (upstream.kind === 'file') return []
   const { ca, cert, key, identity, knownHosts } = upstream
   return [ca, cert, key, identity, knownHosts]
+}
+
+function ofEtcd(etcd: EtcdConfig | undefined): readonly (string | undefined)[] {
+  return etcd === undefined ? [] : [etcd.ca, etcd.cert, etcd.key, etcd.login?.passwordFile]
 }

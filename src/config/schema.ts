@@ -8,6 +8,7 @@ import { z } from 'zod'
 import { MAX_STRING_BYTES } from '../protocol/constants.ts'
 import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
+import { parseEtcdUrl } from './etcd-url.ts'
 import { laterProblem } from './later.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
 import { parseDuration, parseRate, parseSize } from './units.ts'
@@ -22,7 +23,11 @@ const SECTOR_BYTES = 512
 /** How long a visitor may be unreachable: three probes need their time. */
 const MIN_VANISHED_MS = 3000
 const DEFAULT_VANISHED_MS = 30_000
-const LEASES_FORM = 'must be memory or { vanished-after: 30s }'
+const LEASES_FORM = 'must be memory, { vanished-after: 30s }, or { etcd: [https://HOST:2379], … }'
+
+/** An election of etcd takes a second or two with its own settings; all leases would run out in it. */
+const MIN_TTL_MS = 2000
+const MAX_TTL_MS = 600_000
 
 const text = <T>(parse: (text: string) => Parsed<T>) =>
   z.string().transform((value, context) => {
@@ -194,22 +199,49 @@ const exportEntry = z.strictObject({
   'luks-format': z.boolean().default(false).describe('Writers may overwrite the LUKS header with something else.'),
 })
 
+const leasesMap = z.strictObject({
+  etcd: z
+    .union([text(parseEtcdUrl), z.array(text(parseEtcdUrl)).min(1, 'needs at least one member')], {
+      error: '`etcd` must be a URL or a list of URLs',
+    })
+    .optional()
+    .describe('Members of an etcd cluster that keeps the leases for several gateways: https://10.0.0.5:2379.'),
+  ca: path.optional().describe("Certificates (PEM) that etcd's must come from."),
+  cert: path.optional().describe('Our client certificate for etcd, PEM.'),
+  key: path.optional().describe('Its private key, PEM.'),
+  user: z.string().min(1, 'a name can not be empty').optional().describe("Our name, where etcd's auth is on."),
+  'password-file': path.optional().describe('Its password: the first line of a file.'),
+  ttl: text(parseDuration)
+    .refine(ms => ms >= MIN_TTL_MS && ms <= MAX_TTL_MS, { error: 'must be from 2s to 10m', abort: true })
+    .optional()
+    .describe('How long leases outlive the last word of the gateway that holds them; 10s without this.'),
+  prefix: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,200}$/, 'must be 1 to 200 printable ASCII characters without a space')
+    .optional()
+    .describe('What the keys in etcd begin with; /nbdgate/ without this.'),
+  name: z
+    .string()
+    .regex(/^[\x21-\x7e]{1,64}$/, 'must be 1 to 64 printable ASCII characters without a space')
+    .optional()
+    .describe("This gateway's name for the others and for `lease list`; the host's name without this."),
+  'vanished-after': text(parseDuration)
+    .refine(ms => ms >= MIN_VANISHED_MS, { error: 'must be at least 3s', abort: true })
+    .prefault('30s')
+    .describe('How long a visitor may be unreachable before its sessions end and its leases are free.'),
+})
+
 const leases = z
   .union(
     [
-      text(value => (value === 'memory' ? parsed(value) : unparsed(LEASES_FORM))).transform(() => ({
-        'vanished-after': DEFAULT_VANISHED_MS,
-      })),
-      z.strictObject({
-        'vanished-after': text(parseDuration)
-          .refine(ms => ms >= MIN_VANISHED_MS, { error: 'must be at least 3s', abort: true })
-          .prefault('30s')
-          .describe('How long a visitor may be unreachable before its sessions end and its leases are free.'),
-      }),
+      text(value => (value === 'memory' ? parsed(value) : unparsed(LEASES_FORM))).transform(
+        (): z.output<typeof leasesMap> => ({ 'vanished-after': DEFAULT_VANISHED_MS }),
+      ),
+      leasesMap,
     ],
     { error: LEASES_FORM },
   )
-  .describe('Who is on which export. memory: known to this gateway alone.')
+  .describe('Who is on which export. memory: known to this gateway alone. With `etcd`: to all gateways that name it.')
 
 const log = z.strictObject({
   level: z.enum(['debug', 'info', 'warn', 'error']).default('info'),

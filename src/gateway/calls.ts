@@ -13,6 +13,7 @@ import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import type { Rights } from '../policy/identity.ts'
+import type { Term } from '../sharing/fence.ts'
 import type { Place, Visit } from './control.ts'
 import type { BudgetName } from './rates.ts'
 
@@ -86,6 +87,10 @@ export interface WorkerCalls {
   kick(conn: number): boolean
   retire(conns: readonly number[], why: string): Promise<void>
   settle(conns: readonly number[]): Promise<void>
+  cut(conns: readonly number[], why: string): void
+  /** As Fences has them. */
+  extend(term: Term): void
+  endTerm(id: string, why: string): void
   /** The session's lock is wanted by others who wait; answered when it is not held any more. */
   yieldLock(conn: number): void
 

@@ -1,6 +1,7 @@
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { SessionMeters } from '../observe/session-meters.ts'
+import type { Fences } from '../sharing/fence.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
@@ -17,6 +18,8 @@ export interface SessionContext {
   readonly dials: DialQueue
   readonly rates: RateBook
   readonly guards: Guards
+  /** What ends sessions with their leases. */
+  readonly fences: Fences
   /** What sessions count. */
   readonly meters: SessionMeters
   readonly log: Log

@@ -2,6 +2,7 @@
  * What a session asks of the rest of the gateway. One small interface, so that a session may run in another process
  * than the configuration: every answer is a promise and every argument plain data.
  */
+import { randomUUID } from 'node:crypto'
 import type { SessionExplanation } from '../admin/managed.ts'
 import type { Config, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import type { ListEntry } from '../negotiation/host.ts'
@@ -9,6 +10,7 @@ import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.t
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
 import { explain } from '../policy/explain.ts'
 import { type DoorKind, type Identity, keyOf, nameOf, type Rights } from '../policy/identity.ts'
+import type { Term } from '../sharing/fence.ts'
 import { busyMessage, type Claim, type Lease, type Leases, type Misfit } from '../sharing/leases.ts'
 import type { Rate } from './rates.ts'
 import { Tally } from './tally.ts'
@@ -39,16 +41,21 @@ export interface Visit {
 
 /** What a visit may do now, beside others. */
 export type Place =
-  /** `lease`: undefined for who may only look on. `others`: the sessions of the same holder that were there before. */
+  /**
+   * `lease`: undefined for who may only look on. `others`: the sessions of the same holder that were there before. `term`:
+   * how long the lease lasts if nobody says more. `epoch`: grows with each holder of the export.
+   */
   | {
       readonly kind: 'taken'
       readonly rights: Rights
       readonly lease: Rights | undefined
       readonly others: readonly number[]
+      readonly term?: Term | undefined
+      readonly epoch?: number | undefined
     }
   | {
       readonly kind: 'refused'
-      readonly reason: 'limits.sessions' | 'busy'
+      readonly reason: 'limits.sessions' | 'busy' | 'leases'
       readonly message: string
       readonly by?: Lease
     }
@@ -118,9 +125,10 @@ export function createControl(config: Config, leases: Leases): LocalControl {
     const { whenBusy } = sharing
     const patience = { ms: whenBusy.kind === 'wait' ? whenBusy.ms : 0, signal }
     const answer = await leases.acquire(claimOf(entry.config, visit, rights), patience)
-    if (answer.kind === 'held') return { kind: 'taken', rights, lease: rights, others: answer.others }
+    if (answer.kind === 'held') return { ...answer, kind: 'taken', rights, lease: rights }
     if (whenBusy.kind === 'read-only') return { kind: 'taken', rights: 'read', lease: undefined, others: [] }
     sessions.remove(counts.map(([key]) => key))
+    if (answer.kind === 'unavailable') return { kind: 'refused', reason: 'leases', message: NO_LEASES }
     return { kind: 'refused', reason: 'busy', message: busyMessage(answer.by), by: answer.by }
   }
   return {
@@ -162,12 +170,16 @@ export function createControl(config: Config, leases: Leases): LocalControl {
   }
 }
 
+const NO_LEASES = 'nobody can tell now who else is on this export; its operator can see why'
 const MANY_SESSIONS = 'this export has as many sessions as it may'
+
+/** Tells sessions of one gateway from those of others. */
+const PROCESS = randomUUID()
 
 function claimOf({ name, sharing }: ExportConfig, { asker, conn, peer }: Visit, access: Rights): Claim {
   const { identity } = asker
   // Of whom nothing is known may be anybody: no two of them are one.
-  const key = nameOf(identity) === 'unknown' ? `session ${conn}` : keyOf(identity)
+  const key = nameOf(identity) === 'unknown' ? `session ${conn} of ${PROCESS}` : keyOf(identity)
   const holder = sharing.holder === 'identity+address' ? `${key} from ${identity.address ?? ''}` : key
   return { session: conn, export: name, mode: sharing.mode, access, holder, who: nameOf(identity), peer }
 }

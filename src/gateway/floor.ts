@@ -9,6 +9,7 @@ import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
+import type { Term } from '../sharing/fence.ts'
 import type { Leases } from '../sharing/leases.ts'
 import type { LocalControl } from './control.ts'
 import type { DoorChanges } from './door-set.ts'
@@ -62,6 +63,15 @@ export interface Floor {
 
   /** Resolves when no write that these sessions have been sent up to now can still land. Never rejects. */
   settle(conns: readonly number[]): Promise<void>
+
+  /** Ends sessions now; what they have asked for may still be on its way. */
+  cut(conns: readonly number[], why: string): void
+
+  /** A term of leases lasts longer. */
+  extend(term: Term): void
+
+  /** A term of leases is over, whatever it said, and with it the sessions that had them. */
+  endTerm(id: string, why: string): void
 
   /** Lets nobody in any more, and tells who is haggling so. */
   close(): Promise<void>

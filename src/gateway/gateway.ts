@@ -13,10 +13,10 @@ import { Telemetry } from '../observe/telemetry.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import type { Misfit } from '../sharing/leases.ts'
-import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { createControl } from './control.ts'
 import type { Floor, Plane } from './floor.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
+import { keepLeases } from './lease-keeper.ts'
 import { Limits } from './limits.ts'
 import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
@@ -74,10 +74,20 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const { telemetry = new Telemetry(), workers } = options
   telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
-  const leases = new MemoryLeases()
-  const control = createControl(config, leases)
   const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
+  const leases = keepLeases(
+    config,
+    {
+      extended: term => floor.extend(term),
+      ended: (id, why) => floor.endTerm(id, why),
+      lost: (conns, why) => floor.cut(conns, why),
+      settle: conns => floor.settle(conns),
+      release: conns => floor.retire(conns, 'lease released'),
+    },
+    log,
+  )
+  const control = createControl(config, leases)
   let current = config
   let conn = 0
   let draining = false
@@ -89,6 +99,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await floor.apply(config, () => {})
   } catch (error) {
     await floor.stop()
+    await leases.close()
     await endAudit(audit)
     throw error
   }
@@ -127,6 +138,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     leases.dismiss()
     unwatch()
     await floor.stop()
+    await leases.close()
     await endAudit(audit)
   }
   let ended: Promise<void> | undefined
@@ -167,8 +179,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     explain: id => floor.explain(id),
     kick: id => floor.kick(id),
     leases: leaseList,
-    releaseLease: (name, holder) =>
-      releaseLease(leases.list(), name, holder, conns => floor.retire(conns, 'lease released')),
+    releaseLease: (name, holder) => releaseLease(leases, name, holder, conns => floor.retire(conns, 'lease released')),
     reload,
     drain,
     stop,

@@ -1,21 +1,29 @@
 import type { LeaseFacts } from '../admin/managed.ts'
 import { printable } from '../protocol/strings.ts'
-import type { Lease } from '../sharing/leases.ts'
+import type { Lease, Leases } from '../sharing/leases.ts'
 
 /** A lease as those who run the gateway see it. */
-export function leaseFacts({ export: name, mode, who, peer, access, sinceMs, sessions }: Lease): LeaseFacts {
+export function leaseFacts({ export: name, mode, who, peer, access, sinceMs, sessions, gateway }: Lease): LeaseFacts {
   const since = new Date(sinceMs).toISOString()
-  return { export: printable(name), sharing: mode, holder: who, peer, access, since, sessions }
+  const facts = { export: printable(name), sharing: mode, holder: who, peer, access, since, sessions }
+  return gateway === undefined ? facts : { ...facts, gateway }
 }
 
-/** Ends the sessions of those who hold an export, or of the one that is named; resolves when their leases are free. */
+/**
+ * Ends the sessions of those who hold an export, or of the one that is named, here and on other gateways; resolves when
+ * their leases are free.
+ */
 export async function releaseLease(
-  leases: readonly Lease[],
+  leases: Leases,
   name: string,
   holder: string | undefined,
   end: (conns: readonly number[]) => Promise<void>,
 ): Promise<number> {
-  const meant = leases.filter(each => printable(each.export) === name && (holder === undefined || each.who === holder))
-  await end(meant.flatMap(each => each.sessions))
-  return meant.length
+  const isMeant = (each: string): boolean => printable(each) === name
+  const own = leases.list().filter(({ export: each, who, gateway }) => {
+    return gateway === undefined && isMeant(each) && (holder === undefined || who === holder)
+  })
+  const here = end(own.flatMap(each => each.sessions))
+  const [elsewhere] = await Promise.all([leases.evict(isMeant, holder), here])
+  return own.length + elsewhere
 }

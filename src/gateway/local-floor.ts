@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import type { Door, Reception } from '../doors/door.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
+import { Fences, type Term } from '../sharing/fence.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
@@ -16,6 +17,7 @@ export class LocalFloor implements Floor {
   readonly #book: SessionBook
   readonly #doorSet: DoorSet
   readonly #telemetry: Telemetry
+  readonly #fences = new Fences()
 
   constructor(plane: Plane) {
     const { control, audit, log, limits, telemetry } = plane
@@ -29,6 +31,7 @@ export class LocalFloor implements Floor {
       dials: new DialQueue(),
       rates: new RateBook(),
       guards: new LuksGuards(),
+      fences: this.#fences,
       settle,
     }
     this.#book = new SessionBook(
@@ -79,6 +82,18 @@ export class LocalFloor implements Floor {
 
   async settle(conns: readonly number[]): Promise<void> {
     await this.#book.settle(conns)
+  }
+
+  cut(conns: readonly number[], why: string): void {
+    this.#book.cut(conns, why)
+  }
+
+  extend(term: Term): void {
+    this.#fences.extend(term)
+  }
+
+  endTerm(id: string, why: string): void {
+    this.#fences.end(id, why)
   }
 
   async close(): Promise<void> {

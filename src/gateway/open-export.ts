@@ -6,9 +6,9 @@ import { MAX_PAYLOAD_BYTES, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
-import type { ByteStream } from '../stream/byte-stream.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
+import type { GatedStream } from '../stream/write-gate.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SshPool } from '../upstreams/ssh.ts'
@@ -20,7 +20,7 @@ const NEVER = new AbortController().signal
 
 /** An export with the connection that serves it. */
 export interface OpenExport extends Opened {
-  readonly stream: ByteStream
+  readonly stream: GatedStream
   readonly rights: Rights
   /** The rule that granted it, as `file:line`. */
   readonly rule: string

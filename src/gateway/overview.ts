@@ -119,7 +119,7 @@ function ownFamilies(options: OverviewOptions, health: UpstreamHealth, material:
     gauge('nbdgate_export_sessions_limit', 'Sessions that an export may have at once, where that is limited.', limited),
     gauge('nbdgate_doors', 'Doors that are open.', open),
     gauge('nbdgate_draining', 'Whether nobody is let in any more.', [[Number(options.isDraining())]]),
-    gauge('nbdgate_leases', 'Holders of leases.', leaseValues(exports, options.leases())),
+    gauge('nbdgate_leases', 'Holders of leases.', leaseValues(exports, ownLeases(options.leases()))),
     gauge('nbdgate_upstream_up', 'Whether the upstream answered when it was asked last.', asked),
     gauge('nbdgate_config_last_reload_successful', 'Whether the last reload was; 1 before the first one.', [
       [Number(options.lastReload() !== 'failed')],
@@ -131,6 +131,11 @@ function ownFamilies(options: OverviewOptions, health: UpstreamHealth, material:
 
 function startFamilies(startMs: number): readonly MetricFamily[] {
   return [gauge('nbdgate_start_time_seconds', 'When the gateway started.', [[startMs / 1000]], 'min')]
+}
+
+/** Other gateways count theirs. */
+function ownLeases(leases: readonly LeaseFacts[]): readonly LeaseFacts[] {
+  return leases.filter(({ gateway }) => gateway === undefined)
 }
 
 function leaseValues(exports: readonly ExportConfig[], leases: readonly LeaseFacts[]): readonly Value[] {

@@ -55,6 +55,11 @@ export class SessionBook {
     await Promise.all(sessions.map(session => session.done))
   }
 
+  /** Ends these now, whatever they do. */
+  cut(conns: readonly number[], why: string): void {
+    for (const session of this.#among(conns)) session.stop(why)
+  }
+
   /** Resolves when no write that these have been sent up to now can still land. Never rejects. */
   async settle(conns: readonly number[]): Promise<void> {
     await settleAll(this.#among(conns))

@@ -12,6 +12,7 @@ import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { printable } from '../protocol/strings.ts'
 import type { RangeGuard } from '../relay/requests.ts'
 import { Throttle } from '../relay/throttle.ts'
+import type { Fence } from '../sharing/fence.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
@@ -20,6 +21,8 @@ import { checkLuks } from './luks-check.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
+
+type Taken = Extract<Place, { kind: 'taken' }>
 
 /** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
 export type Standing =
@@ -40,8 +43,9 @@ export class SessionHost implements Host<OpenExport> {
   /** What `#opened` was opened with. */
   #upstream: UpstreamConfig | undefined
   #canMultiply = true
-  #acquired: { readonly name: string; readonly visit: Visit; readonly lease: Rights | undefined } | undefined
+  #acquired: { readonly name: string; readonly visit: Visit; readonly place: Taken } | undefined
   #guard: { readonly name: string; readonly guard: RangeGuard } | undefined
+  #fence: Fence | undefined
   #secured: Secured | undefined
   #rates: readonly Rate[] = []
 
@@ -69,7 +73,12 @@ export class SessionHost implements Host<OpenExport> {
 
   /** What the lease is that the session has: none for who may only look on. */
   get lease(): Rights | 'none' {
-    return this.#acquired?.lease ?? 'none'
+    return this.#acquired?.place.lease ?? 'none'
+  }
+
+  /** What ends with the lease. */
+  get fence(): Fence | undefined {
+    return this.#fence
   }
 
   /** What watches over the LUKS header. */
@@ -82,6 +91,7 @@ export class SessionHost implements Host<OpenExport> {
     const { certificate, ssh } = this.#identity
     return {
       door: this.#door,
+      ...(this.#acquired?.place.epoch === undefined ? {} : { epoch: this.#acquired.place.epoch }),
       ...(this.#cipher === undefined ? {} : { cipher: this.#cipher }),
       ...(certificate === undefined ? {} : { serial: certificate.serial, fingerprint: certificate.fingerprint }),
       ...(ssh === undefined ? {} : { key: ssh.key, ...(ssh.keyId === undefined ? {} : { certificate: ssh.keyId }) }),
@@ -117,7 +127,7 @@ export class SessionHost implements Host<OpenExport> {
     if (place.kind === 'refused') {
       const { reason, message, by } = place
       this.refused({ export: name, reason, rule: ruling.rule, ...(by !== undefined && { holder: by.who }) })
-      return refusal(Rep.ERR_POLICY, message)
+      return refusal(reason === 'leases' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
     }
     const granted = { ...ruling, rights: place.rights }
     try {
@@ -290,13 +300,15 @@ export class SessionHost implements Host<OpenExport> {
     const visit = this.#visit
     const place = await this.#context.control.acquire(name, visit, gone)
     if (place.kind === 'refused') return place
-    this.#acquired = { name, visit, lease: place.lease }
+    this.#acquired = { name, visit, place }
+    // From now on: what is told of the term later must find somebody.
+    this.#fence = place.term && this.#context.fences.of(place.term)
     this.#limit(granted.rates)
     await this.#context.settle(place.others)
     return place
   }
 
-  async #look(name: string, granted: Granted): Promise<Extract<Place, { kind: 'taken' }>> {
+  async #look(name: string, granted: Granted): Promise<Taken> {
     const rights = await this.#context.control.look(name, this.#visit)
     return { kind: 'taken', rights, lease: rights === granted.rights ? rights : undefined, others: [] }
   }
@@ -306,6 +318,7 @@ export class SessionHost implements Host<OpenExport> {
     this.#guard = undefined
     if (this.#acquired !== undefined) this.#context.control.release(this.#acquired.name, this.#acquired.visit)
     this.#acquired = undefined
+    this.#fence = undefined
     this.#limit([])
   }
 

@@ -45,6 +45,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
   let rights: RightsWatch | undefined
+  let unfence = (): void => {}
   let uncount = (): void => {}
   let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
@@ -58,10 +59,11 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       const { export: opened, wire } = negotiated
-      const { throttle, guard } = host
+      const { throttle, guard, fence } = host
       const { conn: id } = context
       const leaving = (): void => context.control.leaving(id)
       const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
+      if (fence !== undefined) opened.stream.gate(fence.isOpen)
       const meter = context.meters.of(opened.name)
       const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving })
       relay = running
@@ -71,12 +73,14 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const { peer, via } = visitor
       told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.retire(why))
+      unfence = fence?.onPassed(why => running.stop(why)) ?? unfence
       await relayAndTell(running, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
     } finally {
       uncount()
       rights?.close()
+      unfence()
       host.close()
       await settle(stream)
     }

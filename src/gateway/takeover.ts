@@ -16,3 +16,9 @@ async function settle(session: Session, boundMs: number): Promise<void> {
   await session.settled()
   clearTimeout(timer)
 }
+
+/** Ends these sessions; resolves when they have. */
+export async function retireAll(sessions: readonly Session[], reason: string): Promise<void> {
+  for (const session of sessions) session.retire(reason)
+  await Promise.all(sessions.map(session => session.done))
+}

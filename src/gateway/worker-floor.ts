@@ -7,6 +7,7 @@ import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, Door } from '../doors/door.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { Term } from '../sharing/fence.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
 import { GuardDesk } from './guard-desk.ts'
@@ -109,6 +110,18 @@ export class WorkerFloor implements Floor {
 
   async settle(conns: readonly number[]): Promise<void> {
     if (conns.length > 0) await this.#all(({ link }) => link.ask('settle', conns))
+  }
+
+  cut(conns: readonly number[], why: string): void {
+    for (const { link } of this.#workers.values()) link.tell('cut', conns, why)
+  }
+
+  extend(term: Term): void {
+    for (const { link } of this.#workers.values()) link.tell('extend', term)
+  }
+
+  endTerm(id: string, why: string): void {
+    for (const { link } of this.#workers.values()) link.tell('endTerm', id, why)
   }
 
   async close(): Promise<void> {

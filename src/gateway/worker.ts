@@ -9,6 +9,7 @@ import type { Accepted, RoomReception } from '../doors/door.ts'
 import { type Log, logLines } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import { Telemetry } from '../observe/telemetry.ts'
+import { Fences, type Term } from '../sharing/fence.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import type { MainCalls, WorkerCalls, WorkerStart } from './calls.ts'
@@ -50,6 +51,7 @@ class Worker implements WorkerCalls {
   readonly #link: () => Link<MainCalls>
   readonly #guards = new Map<number, RemoteGuard>()
   readonly #telemetry = new Telemetry()
+  readonly #fences = new Fences()
   /** Numbers of connections that have a place and are no sessions yet. */
   readonly #numbers: number[] = []
   #config: Config | undefined
@@ -128,6 +130,18 @@ class Worker implements WorkerCalls {
     await this.#here.book.settle(conns)
   }
 
+  cut(conns: readonly number[], why: string): void {
+    this.#here.book.cut(conns, why)
+  }
+
+  extend(term: Term): void {
+    this.#fences.extend(term)
+  }
+
+  endTerm(id: string, why: string): void {
+    this.#fences.end(id, why)
+  }
+
   yieldLock(conn: number): void {
     this.#guards.get(conn)?.yieldLock()
   }
@@ -166,6 +180,7 @@ class Worker implements WorkerCalls {
       ),
       log,
       meters: telemetry.meters,
+      fences: this.#fences,
       settle: (conns: readonly number[]) => link.ask('settle', conns),
     }
     const book = new SessionBook(

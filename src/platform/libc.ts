@@ -6,7 +6,7 @@
 
 import { createRequire } from 'node:module'
 import type { Socket } from 'node:net'
-import { constants } from 'node:os'
+import { constants, uptime } from 'node:os'
 
 /** Who is at the other end of a Unix socket, as the kernel noted at connect() (unix(7), SO_PEERCRED). */
 export interface PeerCredentials {
@@ -21,6 +21,7 @@ export type AllocateMode = (typeof AllocateMode)[keyof typeof AllocateMode]
 
 type GetSockOpt = (fd: number, level: number, name: number, value: Buffer, length: Uint32Array) => number
 type SetSockOpt = (fd: number, level: number, name: number, value: Buffer, length: number) => number
+type ClockGetTime = (clock: number, time: Buffer) => number
 type AsyncDone = (error: unknown, result: number) => void
 type Fallocate = { async(fd: number, mode: number, offset: number, length: number, done: AsyncDone): void }
 
@@ -34,9 +35,14 @@ interface Libc {
   readonly getsockopt: GetSockOpt
   readonly setsockopt: SetSockOpt
   readonly fallocate: Fallocate
+  readonly clock_gettime: ClockGetTime
   /** Of the call that answered last; valid in its callback only. */
   readonly errno: () => number
 }
+
+/** clock_gettime(2). */
+const CLOCK_BOOTTIME = 7
+const timespec = Buffer.alloc(16)
 
 const SOL_SOCKET = 1
 const IPPROTO_TCP = 6
@@ -102,6 +108,16 @@ export function setKeepAlive(fd: number, { idleS, intervalS, probes, timeoutMs }
 }
 
 /**
+ * Milliseconds since this machine was started, those in which it slept included (CLOCK_BOOTTIME): one number for all
+ * processes of the machine, that nobody sets. It takes a fifth of a microsecond, and without koffi some ten.
+ */
+export function bootMs(): number {
+  if (loadLibc()?.clock_gettime(CLOCK_BOOTTIME, timespec) !== 0) return uptime() * 1000
+  // Seconds of 32 bits are 136 years.
+  return timespec.readUInt32LE(0) * 1000 + timespec.readUInt32LE(8) / 1_000_000
+}
+
+/**
  * fallocate(2) on another thread. `offset` and `length` are in bytes, safe integers. Resolves to 0 or an errno value:
  * EOPNOTSUPP where the file system can not, ENOSYS where this module can not. Never rejects.
  */
@@ -154,6 +170,7 @@ function openLibc(): Libc | undefined {
       getsockopt: library.func('int getsockopt(int, int, int, void *, uint32_t *)') as GetSockOpt,
       setsockopt: library.func('int setsockopt(int, int, int, void *, uint32_t)') as SetSockOpt,
       fallocate: library.func('int fallocate(int, int, int64_t, int64_t)') as Fallocate,
+      clock_gettime: library.func('int clock_gettime(int, void *)') as ClockGetTime,
       errno: () => koffi.errno(),
     }
   } catch {

@@ -6,6 +6,7 @@
  */
 import type { SharingMode } from '../config/config.ts'
 import { printable } from '../protocol/strings.ts'
+import type { Term } from './fence.ts'
 import type { Access } from './modes.ts'
 
 /** What one session wants of an export. */
@@ -34,15 +35,23 @@ export interface Lease {
   readonly access: Access
   /** Since when, in milliseconds of the epoch. */
   readonly sinceMs: number
+  /** Those of this gateway. */
   readonly sessions: readonly number[]
+  /** The gateway that it is held through; undefined: this one. */
+  readonly gateway?: string | undefined
 }
 
 /** Whether a claim is granted. */
 export type ClaimAnswer =
-  /** `others`: the holder's sessions that were there before. */
-  | { readonly kind: 'held'; readonly others: readonly number[] }
+  /**
+   * `others`: the holder's sessions that were there before. `term`: how long it lasts if nobody says more; without it, as
+   * long as the session. `epoch`: grows with each holder of the export.
+   */
+  | { readonly kind: 'held'; readonly others: readonly number[]; readonly term?: Term; readonly epoch?: number }
   /** By whom it is not. */
   | { readonly kind: 'busy'; readonly by: Lease }
+  /** Nobody can tell who else is there. */
+  | { readonly kind: 'unavailable'; readonly why: string }
 
 /** A session that another mode has no place for. */
 export interface Misfit {
@@ -83,10 +92,35 @@ export interface Leases {
    * theirs: of holders that exclude each other the oldest stays.
    */
   adopt(modeOf: (name: string) => SharingMode | undefined): readonly Misfit[]
+
+  /**
+   * Has other gateways end what is held of an export through them, by one holder (`who`) or by all; resolves when that is
+   * free; how many there were. `isMeant`: whether a name is the export's.
+   */
+  evict(isMeant: (name: string) => boolean, who: string | undefined): Promise<number>
+
+  /** Gives back what is still held, and ends. To be called when no session is left. */
+  close(): Promise<void>
+}
+
+/** Who has to know what becomes of leases that are held. */
+export interface LeaseListener {
+  /** A term lasts longer: all leases with its id. */
+  extended(term: Term): void
+  /** A term is over, whatever it said. */
+  ended(id: string, why: string): void
+  /** These sessions have lost their leases. */
+  lost(sessions: readonly number[], why: string): void
+  /** Resolves when no write that these sessions have been sent up to now can still land. */
+  settle(sessions: readonly number[]): Promise<void>
+  /** Ends these sessions; resolves when they have. */
+  release(sessions: readonly number[]): Promise<void>
 }
 
 /** A sentence about a lease for somebody who may use the export: who, since when, from where. */
-export function busyMessage({ who, peer, access, sinceMs }: Lease): string {
+export function busyMessage({ who, peer, access, sinceMs, gateway }: Lease): string {
   const use = access === 'write' ? 'for writing' : 'for reading'
-  return printable(`this export is in use ${use} by ${who} from ${peer} since ${new Date(sinceMs).toISOString()}`, 1024)
+  const through = gateway === undefined ? '' : ` through the gateway ${gateway}`
+  const since = new Date(sinceMs).toISOString()
+  return printable(`this export is in use ${use} by ${who} from ${peer}${through} since ${since}`, 1024)
 }

@@ -108,6 +108,12 @@ export class MemoryLeases implements Leases {
     return misfits
   }
 
+  async evict(): Promise<number> {
+    return 0
+  }
+
+  async close(): Promise<void> {}
+
   /** Takes it if there is a place, says no if there will be none; undefined: it is worth waiting. */
   #take(claim: Claim, isPatient: boolean): ClaimAnswer | undefined {
     const answer = this.#judge(claim)

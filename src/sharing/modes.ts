@@ -20,3 +20,9 @@ export function canShare(mode: SharingMode, one: Access, other: Access): boolean
       return mode satisfies never
   }
 }
+
+/** Whether a mode keeps anybody from joining one with this access. */
+export function excludes(mode: SharingMode, access: Access): boolean {
+  // In `read-only` nobody writes, so nobody is kept out.
+  return mode !== 'read-only' && !(canShare(mode, access, 'read') && canShare(mode, access, 'write'))
+}

@@ -1,10 +1,11 @@
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { ByteSink, ByteStream } from './byte-stream.ts'
+import type { ByteSink } from './byte-stream.ts'
 import { freeMemory } from './free-memory.ts'
+import { type GatedStream, gateWrites } from './write-gate.ts'
 
 /** A ByteStream over any Node Duplex: accepted sockets, TLS sockets, the file upstream. */
-export class DuplexStream implements ByteStream {
+export class DuplexStream implements GatedStream {
   /** The memory in front of a chunk may be another stream's. */
   readonly headroomBytes = 0
   readonly #duplex: Duplex
@@ -47,6 +48,10 @@ export class DuplexStream implements ByteStream {
   write(bytes: Uint8Array, sent?: () => void): void {
     if (this.#duplex.writable) this.#duplex.write(bytes, sent)
     else if (sent !== undefined) queueMicrotask(sent)
+  }
+
+  gate(mayWrite: () => boolean): void {
+    gateWrites(this.#duplex, mayWrite)
   }
 
   cork(): void {

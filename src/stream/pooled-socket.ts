@@ -6,12 +6,13 @@
 import { once } from 'node:events'
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
 import { giveBuffer, HEADROOM_BYTES, takeBuffer } from './buffer-pool.ts'
-import type { ByteSink, ByteStream } from './byte-stream.ts'
+import type { ByteSink } from './byte-stream.ts'
+import { type GatedStream, gateWrites } from './write-gate.ts'
 
 /** Where to connect: a TCP address or the path of a Unix socket. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string }
 
-export class PooledSocket implements ByteStream {
+export class PooledSocket implements GatedStream {
   readonly headroomBytes = HEADROOM_BYTES
   readonly #socket: Socket
   #sink: ByteSink | undefined
@@ -72,6 +73,10 @@ export class PooledSocket implements ByteStream {
   write(bytes: Uint8Array, sent?: () => void): void {
     if (this.#socket.writable) this.#socket.write(bytes, sent)
     else if (sent !== undefined) queueMicrotask(sent)
+  }
+
+  gate(mayWrite: () => boolean): void {
+    gateWrites(this.#socket, mayWrite)
   }
 
   cork(): void {

@@ -7,9 +7,9 @@ import type { UpstreamConfig } from '../config/config.ts'
 import { MaterialError } from '../pki/errors.ts'
 import { type ClientMaterial, loadClientMaterial } from '../pki/material.ts'
 import type { BlockSize } from '../protocol/info.ts'
-import type { ByteStream } from '../stream/byte-stream.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import { PooledSocket } from '../stream/pooled-socket.ts'
+import type { GatedStream } from '../stream/write-gate.ts'
 import { UpstreamError } from './errors.ts'
 import { openFile } from './file.ts'
 import { SshPool } from './ssh.ts'
@@ -18,15 +18,15 @@ import { SshPool } from './ssh.ts'
 export type Link =
   | {
       readonly kind: 'server'
-      readonly stream: ByteStream
+      readonly stream: GatedStream
       /** The export to ask for. */
       readonly export: string
       /** Present when the upstream has to speak TLS: upgrades after STARTTLS was acknowledged. @throws UpstreamError */
-      readonly secure: (() => Promise<ByteStream>) | undefined
+      readonly secure: (() => Promise<GatedStream>) | undefined
     }
   | {
       readonly kind: 'file'
-      readonly stream: ByteStream
+      readonly stream: GatedStream
       readonly sizeBytes: bigint
       readonly flags: number
       readonly blockSize: BlockSize
@@ -63,7 +63,7 @@ export async function connectUpstream(
   const stream = new DuplexStream(socket)
   await reach(once(socket, 'connect', { signal }), () => socket.destroy())
   const hostname = config.tlsHostname ?? (config.kind === 'tcp' ? config.host : 'localhost')
-  const secure = (): Promise<ByteStream> => upgrade(stream, hostname, material, signal)
+  const secure = (): Promise<GatedStream> => upgrade(stream, hostname, material, signal)
   return { kind: 'server', stream, export: config.export, secure }
 }
 
@@ -99,7 +99,7 @@ async function upgrade(
   hostname: string,
   material: ClientMaterial,
   signal: AbortSignal,
-): Promise<ByteStream> {
+): Promise<GatedStream> {
   const tls: TLSSocket = connectTls({
     socket: stream.detach(),
     host: hostname,

@@ -24,6 +24,8 @@ export type Program =
   | 'ssh-agent'
   | 'script'
   | 'haproxy'
+  | 'etcd'
+  | 'etcdctl'
   | 'bash'
   | 'zsh'
   | 'fish'

@@ -44,6 +44,8 @@ export const packages = {
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',
   haproxy: 'haproxy',
+  etcd: 'etcd-server',
+  etcdctl: 'etcd-client',
   bash: 'bash',
   zsh: 'zsh',
   fish: 'fish',

@@ -37,7 +37,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['observe'],
   ssh2: ['doors', 'upstreams', 'ssh'],
   yaml: ['config'],
-  zod: ['config', 'cli'],
+  zod: ['config', 'cli', 'sharing'],
 }
 
 /** Layers without I/O and clock → the modules of the outside world that they may use all the same. */

@@ -147,6 +147,18 @@ describe('a configuration with every key', () => {
   test('has its limits in milliseconds', () => {
     expect(config.limits).toEqual({ sessions: 10, sessionsPerAddress: 2, negotiationMs: 5000, idleMs: 3_600_000 })
     expect(config.leases).toEqual({ vanishedMs: 10_000 })
+    const etcd =
+      'leases: { etcd: "https://[::1]:2379/", ca: ca.pem, user: u, password-file: p, ttl: 5s, prefix: /a/, name: gw1 }'
+    expect(
+      parseConfig(`version: 1\ndoors: [{ unix: s }]\nexports: []\n${etcd}\n`, '/etc/n/c.yaml').leases.etcd,
+    ).toEqual({
+      endpoints: ['https://[::1]:2379'],
+      ca: '/etc/n/ca.pem',
+      login: { user: 'u', passwordFile: '/etc/n/p' },
+      ttlMs: 5000,
+      prefix: '/a/',
+      name: 'gw1',
+    })
   })
 })
 

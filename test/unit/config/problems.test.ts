@@ -178,7 +178,24 @@ describe('sharing', () => {
   })
 
   test.each([
-    ['leases: redis', '4:9: `leases` must be memory or { vanished-after: 30s }'],
+    ['leases: redis', '4:9: `leases` must be memory, { vanished-after: 30s }, or { etcd: [https://HOST:2379], … }'],
+    ['leases: { ttl: 10s }', '4:11: `ttl` needs `etcd`'],
+    ['leases: { etcd: "https://h" }', '4:17: "https://h" is not https://HOST:PORT'],
+    ['leases: { etcd: ["https://h:1", "https://h:0"] }', '4:33: "0" is not a port'],
+    ['leases: { etcd: [] }', '4:17: `etcd` needs at least one member'],
+    ['leases: { etcd: "https://-h:1" }', '4:17: "-h" is not a host: it begins with -'],
+    ['leases: { etcd: "https://h:1", ttl: 1s }', '4:37: `ttl` must be from 2s to 10m'],
+    [
+      'leases: { etcd: "https://h:1", prefix: "a b" }',
+      '4:40: `prefix` must be 1 to 200 printable ASCII characters without a space',
+    ],
+    ['leases: { etcd: "https://h:1", cert: c }', '4:9: `cert` and `key` come together'],
+    ['leases: { etcd: "https://h:1", user: u }', '4:9: `user` and `password-file` come together'],
+    ['leases: { etcd: "http://h:1", ca: c }', '4:31: `ca` means nothing without TLS: use https://'],
+    [
+      'leases: { etcd: ["https://h:1", "http://i:1"] }',
+      '4:17: some members with TLS and some without: one of them is a mistake',
+    ],
     ['leases: { vanished-after: 1s }', '4:27: `vanished-after` must be at least 3s'],
   ])('%s', (line, problem) => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${line}\n`)).toEqual([problem])
@@ -222,11 +239,6 @@ test('workers are a number or auto', () => {
 describe('keys of later versions are refused by name', () => {
   test.each(['prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
-  })
-
-  test.each(['etcd', 'ttl'])('leases: %s', key => {
-    const text = `version: 1\n${UNIX_DOOR}\nexports: []\nleases: { ${key}: x }\n`
-    expect(problemsOf(text)).toEqual([`4:11: \`${key}\` ${LATER}`])
   })
 
   test('upstreams', () => {

@@ -1,0 +1,26 @@
+import type { Duplex, Writable } from 'node:stream'
+import type { ByteStream } from './byte-stream.ts'
+
+/** A stream that can be told when to write no more. */
+export interface GatedStream extends ByteStream {
+  /**
+   * From now on `mayWrite` is asked before any bytes are handed to the system, also those that have waited in this
+   * process; at its first no the stream is destroyed with all that waits.
+   */
+  gate(mayWrite: () => boolean): void
+}
+
+type Write = Writable['_write']
+type Writev = NonNullable<Writable['_writev']>
+
+/** What `gate` of a stream does: its Duplex writes in one place, once for all that was corked or has waited. */
+export function gateWrites(duplex: Duplex, mayWrite: () => boolean): void {
+  const write: Write = duplex._write.bind(duplex)
+  const writev: Writev | undefined = duplex._writev?.bind(duplex)
+  const no = (): Error => {
+    duplex.destroy()
+    return new Error('the time to write is over')
+  }
+  duplex._write = (chunk, encoding, done) => (mayWrite() ? write(chunk, encoding, done) : done(no()))
+  if (writev !== undefined) duplex._writev = (chunks, done) => (mayWrite() ? writev(chunks, done) : done(no()))
+}

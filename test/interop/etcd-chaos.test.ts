@@ -1,0 +1,69 @@
+// Gateways and members of etcd die, hang and lose each other while clients write: no two sessions ever write at once, and
+// nothing that was promised is lost. `npm run chaos` does it 200 times; CHAOS_RUNS, CHAOS_SEED and CHAOS_WORLDS say otherwise.
+import { expect, it } from 'vitest'
+import { chaosRun, type RunReport } from '../chaos/etcd-run.ts'
+import { contentProblems, startWorld } from '../chaos/world.ts'
+import { requires } from '../support/requires.ts'
+import { makeTempFolder, removeTempFolder } from '../support/temp.ts'
+
+const RUNS = Number(process.env.CHAOS_RUNS ?? 6)
+const SEED = Number(process.env.CHAOS_SEED ?? 1)
+const WORLDS = Number(process.env.CHAOS_WORLDS ?? 2)
+const RUN_BOUND_MS = 120_000
+
+/** Runs of one world, one after the other. */
+async function worldOf(runs: number, seed: number): Promise<readonly RunReport[]> {
+  const dir = await makeTempFolder()
+  const world = await startWorld(dir, runs)
+  const reports: RunReport[] = []
+  try {
+    for (let run = 0; run < runs; run++) {
+      const report = await chaosRun(world, run, seed + run)
+      reports.push({ ...report, run: seed + run })
+    }
+    expect(await contentProblems(world, dir)).toEqual([])
+    return reports
+  } catch (error) {
+    for (const { running } of world.places) console.error(running.stderr())
+    throw error
+  } finally {
+    await world.stop()
+    await removeTempFolder(dir)
+  }
+}
+
+requires(
+  'etcd',
+  'nbdkit',
+  'nbdcopy',
+)('leases in etcd', () => {
+  it('let no two write at once, whatever dies', {
+    timeout: (RUNS / WORLDS) * RUN_BOUND_MS + RUN_BOUND_MS,
+  }, async () => {
+    const each = Math.ceil(RUNS / WORLDS)
+    const reports = (
+      await Promise.all(Array.from({ length: WORLDS }, (_, world) => worldOf(each, SEED + world * each)))
+    ).flat()
+    if (process.env.CHAOS_RUNS !== undefined) console.log(summary(reports))
+    expect(
+      reports.flatMap(({ run, mishap, violations }) => violations.map(each => `${run} (${mishap}): ${each}`)),
+    ).toEqual([])
+    expect(reports).toHaveLength(each * WORLDS)
+  })
+})
+
+/** The figures of many runs, by mishap. */
+function summary(reports: readonly RunReport[]): string {
+  const lines = [...new Set(reports.map(({ mishap }) => mishap))].sort().map(mishap => {
+    const of = reports.filter(report => report.mishap === mishap)
+    const times = of.flatMap(({ takeoverMs }) => takeoverMs ?? []).sort((a, b) => a - b)
+    const takeover =
+      times.length === 0 ? '' : `, takeover median ${ms(times[times.length >> 1])} max ${ms(times.at(-1))}`
+    const violations = of.flatMap(report => report.violations).length
+    return `${mishap}: ${of.length} runs, ${violations} violations${takeover}`
+  })
+  const writes = reports.reduce((sum, report) => sum + report.writes, 0)
+  return [`${reports.length} runs, ${writes} writes`, ...lines].join('\n')
+}
+
+const ms = (value = 0): string => `${Math.round(value)} ms`
