@@ -245,20 +245,39 @@ export class SessionHost implements Host<OpenExport> {
   #reusable(name: string, granted: Granted, wants: Wants, canMultiply: boolean): OpenExport | undefined {
     const opened = this.#opened
     const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
+    // What has been listed is not selected, and what is to be listed or selected has to be asked for.
+    const hasContexts = wants.contexts.queries.join('\0') === this.#selected(opened).join('\0')
     const isGrantedSo = opened?.rights === granted.rights && this.#canMultiply === canMultiply
-    return isSame && isGrantedSo && this.#upstream === granted.upstream ? opened : undefined
+    const isReady = isSame && isGrantedSo && hasContexts && wants.contexts.how !== 'list'
+    return isReady && this.#upstream === granted.upstream ? { ...opened, contexts: wants.contexts.queries } : undefined
+  }
+
+  /** Names of the contexts that BLOCK_STATUS would report on. */
+  #selected(opened: OpenExport | undefined): readonly string[] {
+    return opened === undefined || opened.contextIds.size === 0 ? [] : opened.contexts
   }
 
   async #dial(name: string, granted: Granted, wants: Wants, canMultiply: boolean): Promise<OpenExport> {
     this.#forget()
     const { description, upstream, rights, rule } = granted
-    const { structuredReplies } = wants
+    const { structuredReplies, contexts } = wants
     const { dials } = this.#context
     const client = this.#client
     this.#upstream = upstream
     this.#canMultiply = canMultiply
     const opened = await dials.run(upstream, () =>
-      openExport({ name, description, upstream, rights, rule, structuredReplies, canMultiply, client, ssh: dials.ssh }),
+      openExport({
+        name,
+        description,
+        upstream,
+        rights,
+        rule,
+        structuredReplies,
+        contexts,
+        canMultiply,
+        client,
+        ssh: dials.ssh,
+      }),
     )
     this.#opened = opened
     return opened

@@ -77,6 +77,7 @@ describe('GO', () => {
       flags: 0x0141,
       blockSize: { minimum: 1, preferred: 4096, maximumPayload: 1 << 25 },
       structuredReplies: false,
+      contexts: [],
     })
   })
 
