@@ -2,12 +2,13 @@ import type { Config, DoorConfig, UpstreamConfig } from './config.ts'
 
 /** The configuration itself and all files that it names to be read, absolute paths, each once. */
 export function namedFiles(config: Config): readonly string[] {
-  const files = [
-    config.file,
-    ...config.doors.flatMap(ofDoor),
-    ...config.exports.flatMap(each => ofUpstream(each.upstream)),
-  ]
+  const files = [config.file, ...config.doors.flatMap(ofDoor), ...upstreamsOf(config).flatMap(ofUpstream)]
   return [...new Set(files.filter(file => file !== undefined))]
+}
+
+/** Every upstream that the configuration names. */
+export function upstreamsOf({ exports, discoveries = [] }: Config): readonly UpstreamConfig[] {
+  return [...exports.map(({ upstream }) => upstream), ...discoveries.map(({ from }) => from)]
 }
 
 function ofDoor(door: DoorConfig): readonly (string | undefined)[] {

@@ -5,6 +5,7 @@
  */
 import type { LeaseFacts, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
+import { upstreamsOf } from '../config/named-files.ts'
 import type { Door, Reception, Visitor } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
@@ -15,6 +16,7 @@ import type { Misfit } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
+import { Discoveries } from './discovery.ts'
 import { DoorSet } from './door-set.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { Limits } from './limits.ts'
@@ -65,7 +67,8 @@ export interface Gateway {
 export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   checkUpstreamMaterial(config, log)
   const leases = new MemoryLeases()
-  const control = createControl(config, leases)
+  const discoveries = new Discoveries(log, () => void control.replace(discoveries.extend(current)))
+  const control = createControl(config, leases, each => discoveries.seek(each))
   const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
   const dials = new DialQueue()
@@ -76,6 +79,8 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const among = (conns: readonly number[]): readonly Session[] => conns.flatMap(each => sessions.get(each) ?? [])
   const settle = (conns: readonly number[]): Promise<void> => settleAll(among(conns))
   let current = config
+  await discoveries.prepare(config)
+  discoveries.follow(config)
   let draining = false
   let conn = 0
 
@@ -113,8 +118,10 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     let misfits: readonly Misfit[] = []
+    await discoveries.prepare(next)
     const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
-      misfits = control.replace(next)
+      discoveries.follow(next)
+      misfits = control.replace(discoveries.extend(next))
       limits.replace(next.limits)
       current = next
     })
@@ -140,6 +147,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   const end = async (): Promise<void> => {
     draining = true
     leases.dismiss()
+    discoveries.close()
     unwatch()
     await doorSet.close()
     const open = [...sessions.values()]
@@ -204,7 +212,7 @@ async function endAudit(audit: Audit): Promise<void> {
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */
 function checkUpstreamMaterial(config: Config, log: Log): void {
-  for (const { upstream } of config.exports) {
+  for (const upstream of upstreamsOf(config)) {
     if (upstream.kind === 'file' || !upstream.tls) continue
     for (const warning of loadClientMaterial(upstream).warnings) log.warn({ warning }, 'key material')
   }

@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import { upstreamsOf } from '../config/named-files.ts'
 import type { Log } from '../observe/log.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 
@@ -29,7 +30,7 @@ interface Finding {
 
 function findings(config: Config): readonly Finding[] {
   const doors = config.doors.flatMap(door => (door.kind === 'tls' ? attempt(() => loadServerMaterial(door)) : []))
-  const upstreams = config.exports.flatMap(({ upstream }) =>
+  const upstreams = upstreamsOf(config).flatMap(upstream =>
     upstream.kind !== 'file' && upstream.tls ? attempt(() => loadClientMaterial(upstream)) : [],
   )
   return [...doors, ...upstreams]
