@@ -4,6 +4,7 @@ import type { ListEntry } from '../negotiation/host.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
 import { Wire } from '../stream/wire.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
+import { UpstreamError } from '../upstreams/errors.ts'
 
 /** How long an upstream may take for all of it. */
 const LIST_MS = 5000
@@ -22,8 +23,14 @@ export async function listUpstream(from: ListedUpstream): Promise<readonly ListE
     const header = from.proxyProtocol === undefined ? undefined : encodeProxyV2({})
     if (header !== undefined) stream.write(header)
     const secure = 'secure' in link ? link.secure : undefined
-    const upgrade = secure && (async () => new Wire((stream = await secure()), LIST_MS))
-    const { wire } = await greet(new Wire(stream, LIST_MS), upgrade)
+    const upgrade =
+      secure &&
+      (async () => {
+        stream = await secure()
+        return new Wire(stream, LIST_MS)
+      })
+    const { wire, fixed } = await greet(new Wire(stream, LIST_MS), upgrade)
+    if (!fixed) throw new UpstreamError('REFUSED', 'this server knows no LIST')
     const entries = await listExports(wire)
     await leave(wire)
     return entries

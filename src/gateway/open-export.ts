@@ -1,5 +1,5 @@
 import type { UpstreamConfig } from '../config/config.ts'
-import { enter, greet, OptionRefused } from '../negotiation/client.ts'
+import { enter, greet, OptionRefused, type UpstreamWants } from '../negotiation/client.ts'
 import type { ContextWants, Opened } from '../negotiation/host.ts'
 import type { Rights } from '../policy/identity.ts'
 import { MAX_PAYLOAD_BYTES, TransmissionFlag } from '../protocol/constants.ts'
@@ -29,6 +29,8 @@ export interface OpenExport extends Opened {
   readonly structured: { readonly client: boolean; readonly upstream: boolean }
   /** The upstream's id of each selected context → the client's, which is its place in `contexts`. */
   readonly contextIds: ContextIds
+  /** The upstream was asked for its block sizes, and may insist on them. */
+  readonly hasBlockSize: boolean
 }
 
 /** What an export is opened with. */
@@ -40,6 +42,7 @@ export interface Opening {
   readonly rule: string
   readonly structuredReplies: boolean
   readonly contexts?: ContextWants | undefined
+  readonly blockSize?: boolean | undefined
   /** Whether further connections of this visitor will be granted the same. */
   readonly canMultiply: boolean
   /** Whom an upstream with `proxy-protocol` is told of. */
@@ -61,7 +64,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const facts =
     link.kind === 'file'
       ? { ...link, structuredReplies: false, contexts: [] }
-      : await negotiateUpstream(link, { structuredReplies, ...(wanted !== undefined && { contexts: wanted }) })
+      : await negotiateUpstream(link, { structuredReplies, contexts: wanted, blockSize: opening.blockSize })
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }
   const contexts = inOrder(facts.contexts, wanted)
   if (contexts === undefined) {
@@ -81,6 +84,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     rule,
     structured,
     contexts: contexts.map(context => context.name),
+    hasBlockSize: opening.blockSize !== false,
     contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
   }
 }
@@ -103,7 +107,7 @@ function proxyHeader({ upstream, client }: Opening): Buffer | undefined {
 
 type ServerLink = Extract<Awaited<ReturnType<typeof connectUpstream>>, { kind: 'server' }>
 
-async function negotiateUpstream(link: ServerLink, wants: Parameters<typeof enter>[2]) {
+async function negotiateUpstream(link: ServerLink, wants: UpstreamWants) {
   let stream = link.stream
   try {
     const { secure } = link

@@ -16,10 +16,13 @@ import { ProtocolError } from '../protocol/errors.ts'
 import {
   decodeExportNameReply,
   decodeGreeting,
+  decodeOldstyle,
   EXPORT_NAME_REPLY_SIZE,
   EXPORT_NAME_ZEROES,
   encodeClientFlags,
   GREETING_SIZE,
+  isOldstyle,
+  OLDSTYLE_SIZE,
 } from '../protocol/handshake.ts'
 import { type BlockSize, decodeInfoReply, encodeInfoRequest } from '../protocol/info.ts'
 import { decodeMetaContext, encodeMetaQuery, type MetaContext } from '../protocol/meta-context.ts'
@@ -73,6 +76,8 @@ export interface Connected {
   readonly wire: Wire
   readonly fixed: boolean
   readonly noZeroes: boolean
+  /** The only export of a server of oldstyle negotiation; it is in transmission phase already. */
+  readonly oldstyle?: { readonly sizeBytes: bigint; readonly flags: number }
 }
 
 /**
@@ -80,7 +85,13 @@ export interface Connected {
  * @throws ProtocolError, StreamError, OptionRefused (STARTTLS), and what `secure` throws
  */
 export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>): Promise<Connected> {
-  const flags = decodeGreeting(await wire.read(GREETING_SIZE))
+  const greeting = await wire.read(GREETING_SIZE)
+  if (isOldstyle(greeting) && secure === undefined) {
+    const rest = await wire.read(OLDSTYLE_SIZE - GREETING_SIZE)
+    const oldstyle = decodeOldstyle(Buffer.concat([greeting, rest]))
+    return { wire, fixed: false, noZeroes: false, oldstyle }
+  }
+  const flags = decodeGreeting(greeting)
   const fixed = (flags & HandshakeFlag.FIXED_NEWSTYLE) !== 0
   const noZeroes = (flags & HandshakeFlag.NO_ZEROES) !== 0
   await wire.write(encodeClientFlags((fixed ? ClientFlag.FIXED_NEWSTYLE : 0) | (noZeroes ? ClientFlag.NO_ZEROES : 0)))
@@ -93,23 +104,33 @@ export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>):
   return { wire: await secure(wire), fixed, noZeroes }
 }
 
+/** What an upstream is asked for beside the export. */
+export interface UpstreamWants {
+  readonly structuredReplies: boolean
+  readonly contexts?: ContextWants | undefined
+  /** Not asked for its block sizes, a server has to take what the spec's defaults allow for. True without this. */
+  readonly blockSize?: boolean | undefined
+}
+
 /**
  * Asks for an export; the upstream is in transmission phase afterwards.
  * @throws ProtocolError, StreamError; OptionRefused: the connection must not be used again, since older nbd-servers lose
  * step after a refused GO
  */
-export async function enter(
-  connected: Connected,
-  name: string,
-  wants: { readonly structuredReplies: boolean; readonly contexts?: ContextWants },
-): Promise<UpstreamExport> {
+export async function enter(connected: Connected, name: string, wants: UpstreamWants): Promise<UpstreamExport> {
   const { wire } = connected
   const plain = { structuredReplies: false, contexts: [] }
+  const { oldstyle } = connected
+  // It can not be asked for a name: what it has is the default export.
+  if (oldstyle !== undefined && name !== '') throw new ProtocolError('BAD_REPLY', 'an oldstyle server has no names')
+  if (oldstyle !== undefined) return checked({ ...oldstyle, blockSize: DEFAULT_BLOCK_SIZE, ...plain })
   if (!connected.fixed) return checked({ ...(await exportName(connected, name)), ...plain })
   const structuredReplies = wants.structuredReplies && (await agree(wire, Opt.STRUCTURED_REPLY))
   const contexts = structuredReplies ? await findContexts(wire, name, wants.contexts) : []
   const agreed = { structuredReplies, contexts }
-  await wire.write(encodeOption(Opt.GO, encodeInfoRequest({ name, infos: [Info.BLOCK_SIZE] })))
+  await wire.write(
+    encodeOption(Opt.GO, encodeInfoRequest({ name, infos: wants.blockSize === false ? [] : [Info.BLOCK_SIZE] })),
+  )
   let facts: { sizeBytes: bigint; flags: number } | undefined
   let blockSize: BlockSize = DEFAULT_BLOCK_SIZE
   for (let count = 0; count < MAX_REPLIES.go; count++) {
@@ -123,7 +144,7 @@ export async function enter(
     if (reply !== Rep.INFO) throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to GO`)
     const info = decodeInfoReply(data)
     if (info.kind === 'export') facts = info
-    if (info.kind === 'block size') blockSize = info
+    if (info.kind === 'block size' && wants.blockSize !== false) blockSize = info
   }
   throw new ProtocolError('BAD_REPLY', 'endless replies to GO')
 }

@@ -42,6 +42,8 @@ export interface Wants {
   /** The client negotiated structured replies. */
   readonly structuredReplies: boolean
   readonly contexts: ContextWants
+  /** The client has asked for block sizes, and so will keep to them. */
+  readonly blockSize: boolean
   /** GO or EXPORT_NAME: the transmission phase follows. INFO: nothing does. */
   readonly enter: boolean
   /** Aborted when the client has gone: nobody waits for the answer. */

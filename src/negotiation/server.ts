@@ -3,7 +3,7 @@
  * is read whole before anybody decides on it, so that no refusal can leave bytes on the wire. What exists and who may
  * have it is the Host's business; no option byte of the client ever reaches an upstream.
  */
-import { ClientFlag, HandshakeFlag, Opt, Rep } from '../protocol/constants.ts'
+import { ClientFlag, HandshakeFlag, Info, Opt, Rep } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { CLIENT_FLAGS_SIZE, encodeExportNameReply, encodeGreeting } from '../protocol/handshake.ts'
 import { decodeInfoRequest, type InfoRequest } from '../protocol/info.ts'
@@ -177,7 +177,10 @@ class Haggling<Export extends Opened> {
     const request = decodeInfoRequest(data)
     if (request === 'invalid') return this.#refuse(option, Rep.ERR_INVALID, 'malformed option')
     if (request === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'export name longer than 4096 bytes')
-    const opened = await this.#host.open(request.name, this.#wants(request.name, option === Opt.GO))
+    const opened = await this.#host.open(request.name, {
+      ...this.#wants(request.name, option === Opt.GO),
+      blockSize: option === Opt.INFO || request.infos.includes(Info.BLOCK_SIZE),
+    })
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
     await this.#sendInfos(option, request, opened)
     await this.#reply(option, Rep.ACK)
@@ -213,7 +216,7 @@ class Haggling<Export extends Opened> {
   #wants(name: string, enter: boolean): Wants {
     const { structuredReplies, selected } = this.#agreed
     const contexts: ContextWants = selected?.name === name ? { how: 'keep', queries: selected.contexts } : NO_CONTEXTS
-    return { structuredReplies, contexts, enter, gone: this.#wire.gone }
+    return { structuredReplies, contexts, blockSize: !enter, enter, gone: this.#wire.gone }
   }
 
   async #sendInfos(option: number, request: InfoRequest, opened: Export): Promise<void> {

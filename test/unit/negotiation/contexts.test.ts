@@ -173,3 +173,13 @@ describe('metadata contexts of an upstream', () => {
     expect((await entering(WANTS, STRUCTURED, ...endless)).end).toEqual(broken)
   })
 })
+
+describe('block sizes', () => {
+  it('are wanted by who asks for them, and for INFO', async () => {
+    const wanted = async (...options: readonly Buffer[]) =>
+      (await haggle(new FakeHost(), FIXED, ...options)).host.blockSizeWants
+    expect(await wanted(option(GO, asks('disk')))).toEqual([false])
+    expect(await wanted(option(GO, asks('disk', '0001 0003')))).toEqual([true])
+    expect(await wanted(option(INFO, asks('disk')), option(GO, asks('disk')))).toEqual([true, false])
+  })
+})

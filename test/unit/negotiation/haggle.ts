@@ -81,7 +81,9 @@ export class FakeHost implements Host<Opened> {
     { name: 'disk', description: 'the lab' },
   ]
   /** What open() was asked. */
-  readonly opened: ({ readonly name: string } & Omit<Wants, 'gone' | 'contexts'>)[] = []
+  readonly opened: ({ readonly name: string } & Omit<Wants, 'gone' | 'contexts' | 'blockSize'>)[] = []
+  /** Whether for block sizes, each time. */
+  readonly blockSizeWants: boolean[] = []
   /** Which contexts it was asked for, each time. */
   readonly contextWants: ContextWants[] = []
   /** What the client sends inside TLS. */
@@ -92,9 +94,10 @@ export class FakeHost implements Host<Opened> {
     return this.entries
   }
 
-  async open(name: string, { gone: _gone, contexts, ...wants }: Wants): Promise<Opened | Refusal> {
+  async open(name: string, { gone: _gone, contexts, blockSize, ...wants }: Wants): Promise<Opened | Refusal> {
     this.opened.push({ name, ...wants })
     this.contextWants.push(contexts)
+    this.blockSizeWants.push(blockSize)
     const known = contexts.queries.filter(query => query === 'base:allocation' || query.startsWith('qemu:'))
     if (name === 'disk') return { ...DISK, contexts: contexts.how === 'list' ? ['base:allocation', 'x-lab:a'] : known }
     if (name === 'busy') return { kind: 'refused', reply: POLICY, message: 'somebody else writes' }
