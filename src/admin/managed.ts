@@ -1,4 +1,6 @@
 import type { SharingMode } from '../config/config.ts'
+import type { GatewayEvent } from '../observe/event-feed.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
 import type { Explanation } from '../policy/explain.ts'
 
 /** A session as those who run the gateway see it. */
@@ -50,22 +52,59 @@ export interface LeaseFacts {
   readonly sessions: readonly number[]
 }
 
+/** An export as it is configured, and what is going on there. */
+export interface ExportFacts {
+  readonly name: string
+  readonly description: string | undefined
+  /** Where it leads, without anything secret: `nbd://127.0.0.1:10810/disk`, `file:/srv/disk.img`. */
+  readonly upstream: string
+  /** Whether the upstream answered when it was asked last; `unknown`: nobody has asked, or there is no way to ask. */
+  readonly upstreamState: 'up' | 'down' | 'unknown'
+  /** Undefined: all. */
+  readonly doors: readonly string[] | undefined
+  readonly sharing: string
+  /** By their `id`, the oldest first. */
+  readonly sessions: readonly number[]
+  readonly leases: readonly LeaseFacts[]
+  /** Since the gateway has started. */
+  readonly bytesRead: number
+  readonly bytesWritten: number
+}
+
+/** Something that has to be so for the gateway to be of use; `problems`: a sentence for each thing that is not. */
+export interface ReadinessCheck {
+  readonly name: 'doors' | 'upstreams' | 'certificates' | 'audit trail'
+  readonly problems: readonly string[]
+}
+
 /** What came of a reload. */
 export type ReloadResult =
   | { readonly kind: 'reloaded'; readonly sessionsEnded: number }
   /** All stays as it was; one `file:line:col: message`, or sentence, for each thing that is wrong. */
   | { readonly kind: 'failed'; readonly problems: readonly string[] }
 
-/** What the admin socket can ask of the gateway. */
-export interface Managed {
+/** What can be seen of the gateway. */
+export interface Observed {
   /** In transmission phase now, the oldest first. */
-  sessions(): readonly SessionFacts[]
+  sessions(): Promise<readonly SessionFacts[]>
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(id: number): Promise<SessionExplanation | undefined>
-  /** Ends one; false if there is none of this number. */
-  kick(id: number): boolean
   /** The oldest first. */
   leases(): readonly LeaseFacts[]
+  /** In the order of the configuration. */
+  exports(): Promise<readonly ExportFacts[]>
+  /** The metrics of each of its processes. */
+  metrics(): Promise<readonly (readonly MetricFamily[])[]>
+  /** What has to be so to serve these exports; without names all of them. */
+  readiness(names?: readonly string[]): Promise<readonly ReadinessCheck[]>
+  /** Tells of all that happens from now on; returns what ends that. */
+  listen(listener: (event: GatewayEvent) => void): () => void
+}
+
+/** What the admin socket can ask of the gateway. */
+export interface Managed extends Observed {
+  /** Ends one; false if there is none of this number. */
+  kick(id: number): Promise<boolean>
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
   releaseLease(name: string, holder: string | undefined): Promise<number>
   reload(): Promise<ReloadResult>

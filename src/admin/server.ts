@@ -1,24 +1,42 @@
 /**
  * The admin socket: HTTP with JSON on a Unix socket, for whoever may open it. Full control, so the socket is its owner's
- * alone.
+ * alone. And the same over TCP for those who only look: on loopback, or elsewhere with a token.
  */
 import { once } from 'node:events'
 import type { Server } from 'node:http'
+import type { ListenOptions } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
-import { Hono } from 'hono'
+import type { OpenAPIHono } from '@hono/zod-openapi'
 import { DoorError } from '../doors/errors.ts'
 import { listenPrivately } from '../doors/unix.ts'
-import type { Managed } from './managed.ts'
+import { guard } from './guard.ts'
+import type { Managed, Observed } from './managed.ts'
+import { allRoutes, viewRoutes } from './routes.ts'
+import { loadToken } from './token.ts'
+import type { AdminEnv } from './views.ts'
 
 /** Permissions of the socket. */
 const MODE = 0o600
 
-const UNKNOWN_SESSION = 'there is no such session'
+/** Of one listener; each holds a descriptor that a visitor could have. */
+const MAX_CONNECTIONS = 64
 
-/** An open admin socket. */
+/** How long a client may take to say what it wants. */
+const REQUEST_MS = 10_000
+
+/** An open admin socket, or HTTP listener. */
 export interface Admin {
-  readonly path: string
+  /** A path, or `127.0.0.1:9180`. */
+  readonly address: string
   close(): void
+}
+
+/** Where to listen, and the file with the token that is demanded. */
+export interface AdminHttp {
+  readonly host: string
+  /** 0: any free one. */
+  readonly port: number
+  readonly tokenFile?: string | undefined
 }
 
 /**
@@ -26,51 +44,44 @@ export interface Admin {
  * @throws DoorError if somebody listens there, or it can not be made
  */
 export async function openAdmin(path: string, managed: Managed): Promise<Admin> {
-  const server = createAdaptorServer({ fetch: routes(managed).fetch }) as Server
-  await listenPrivately(path, MODE, async () => {
-    server.listen(path)
-    try {
-      await once(server, 'listening')
-    } catch (error) {
-      throw new DoorError(`can not listen on ${path}`, { cause: error })
-    }
-  })
-  return {
-    path,
-    close: () => {
-      server.close()
-      server.closeAllConnections()
-    },
+  const closing = new AbortController()
+  const server = serve(allRoutes(managed, { signal: closing.signal }))
+  await listenPrivately(path, MODE, () => listenOn(server, { path }, path))
+  return { address: path, close: () => close(server, closing) }
+}
+
+/** Opens what may only look, over TCP. @throws DoorError, TokenError */
+export async function openAdminHttp({ host, port, tokenFile }: AdminHttp, observed: Observed): Promise<Admin> {
+  const token = tokenFile === undefined ? undefined : loadToken(tokenFile)
+  const closing = new AbortController()
+  const server = serve(viewRoutes(observed, { guard: guard(host, token), signal: closing.signal }))
+  const shown = host.includes(':') ? `[${host}]` : host
+  await listenOn(server, { host, port }, `${shown}:${port}`)
+  const bound = server.address()
+  const address = `${shown}:${typeof bound === 'object' && bound !== null ? bound.port : port}`
+  return { address, close: () => close(server, closing) }
+}
+
+function serve(app: OpenAPIHono<AdminEnv>): Server {
+  const server = createAdaptorServer({ fetch: app.fetch }) as Server
+  server.maxConnections = MAX_CONNECTIONS
+  server.headersTimeout = REQUEST_MS
+  server.requestTimeout = REQUEST_MS
+  return server
+}
+
+async function listenOn(server: Server, options: ListenOptions, place: string): Promise<void> {
+  server.listen(options)
+  try {
+    await once(server, 'listening')
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? `: ${error.code}` : ''
+    throw new DoorError(`can not listen on ${place}${code}`, { cause: error })
   }
 }
 
-/** What there is to ask; paths and fields are stable within `/v1`. */
-export function routes(managed: Managed): Hono {
-  const app = new Hono()
-  app.get('/v1/sessions', context => context.json({ sessions: managed.sessions() }))
-  app.get('/v1/sessions/:id{[0-9]+}/explanation', async context => {
-    const explanation = await managed.explain(Number(context.req.param('id')))
-    return explanation === undefined ? context.json({ error: UNKNOWN_SESSION }, 404) : context.json(explanation)
-  })
-  app.delete('/v1/sessions/:id{[0-9]+}', context => {
-    const isKnown = managed.kick(Number(context.req.param('id')))
-    return isKnown ? context.body(null, 204) : context.json({ error: UNKNOWN_SESSION }, 404)
-  })
-  app.get('/v1/leases', context => context.json({ leases: managed.leases() }))
-  app.delete('/v1/leases', async context => {
-    const name = context.req.query('export')
-    if (name === undefined) return context.json({ error: 'which export?' }, 400)
-    const released = await managed.releaseLease(name, context.req.query('holder'))
-    return released > 0 ? context.json({ released }) : context.json({ error: 'there is no such lease' }, 404)
-  })
-  app.post('/v1/reload', async context => {
-    const result = await managed.reload()
-    return result.kind === 'reloaded' ? context.json(result) : context.json(result, 409)
-  })
-  app.post('/v1/drain', context => {
-    managed.drain()
-    return context.body(null, 202)
-  })
-  app.notFound(context => context.json({ error: 'there is no such thing' }, 404))
-  return app
+function close(server: Server, closing: AbortController): void {
+  closing.abort()
+  server.close()
+  server.closeAllConnections()
 }

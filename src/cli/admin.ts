@@ -3,26 +3,11 @@ import { z } from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
 import { leaseCommand } from './lease.ts'
 import { onGateway } from './on-gateway.ts'
+import { askSessions } from './session-list.ts'
 import { sessionTable } from './session-table.ts'
+import { topCommand } from './top.ts'
 
-const HTTP = { OK: 200, ACCEPTED: 202, NO_CONTENT: 204 } as const
-
-const sessionList = z.object({
-  sessions: z.array(
-    z.looseObject({
-      id: z.number(),
-      who: z.string(),
-      peer: z.string(),
-      door: z.string(),
-      export: z.string(),
-      rights: z.string(),
-      lease: z.string(),
-      since: z.string(),
-      bytesRead: z.number(),
-      bytesWritten: z.number(),
-    }),
-  ),
-})
+const HTTP = { ACCEPTED: 202, NO_CONTENT: 204 } as const
 
 const reloadResult = z.union([
   z.object({ kind: z.literal('reloaded'), sessionsEnded: z.number() }),
@@ -33,18 +18,20 @@ const reloadResult = z.union([
 export function adminCommands(): readonly Command[] {
   return [
     onGateway('sessions', 'who is on which export').option('--json', 'all facts, as JSON').action(sessions),
+    topCommand(),
     onGateway('kick', 'end a session now').argument('<id>', 'its number, as `sessions` shows it').action(kick),
     leaseCommand(),
-    onGateway('reload', 'read the configuration and all it names again; all of it or nothing').action(reload),
+    onGateway('reload', 'read the configuration and all it names again; all of it or nothing')
+      .option('--json', 'what came of it, as JSON')
+      .action(reload),
     onGateway('drain', 'let nobody in any more, and end when the last session has').action(drain),
   ]
 }
 
 async function sessions(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {
-  const { status, body } = await ask(flags, 'GET', '/v1/sessions')
-  if (status !== HTTP.OK) throw new Error(errorOf(body))
-  const list = sessionList.parse(body).sessions
-  const text = flags.json === true ? `${JSON.stringify(list, null, 2)}\n` : sessionTable(list, Date.now())
+  const list = await askSessions(flags)
+  const width = process.stdout.isTTY ? process.stdout.columns : undefined
+  const text = flags.json === true ? `${JSON.stringify(list, null, 2)}\n` : sessionTable(list, Date.now(), width)
   process.stdout.write(text)
 }
 
@@ -53,9 +40,14 @@ async function kick(id: string, flags: AdminFlags): Promise<void> {
   if (status !== HTTP.NO_CONTENT) throw new Error(errorOf(body))
 }
 
-async function reload(flags: AdminFlags): Promise<void> {
+async function reload(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {
   const { body } = await ask(flags, 'POST', '/v1/reload')
   const result = reloadResult.parse(body)
+  if (flags.json === true) {
+    if (result.kind === 'failed') process.exitCode = 1
+    process.stdout.write(`${JSON.stringify(result, null, 2)}\n`)
+    return
+  }
   if (result.kind === 'failed') throw new Error(`all stays as it was:\n${result.problems.join('\n')}`)
   process.stdout.write(`reloaded; sessions ended: ${result.sessionsEnded}\n`)
 }

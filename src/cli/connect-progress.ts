@@ -26,14 +26,19 @@ export interface Progress {
 const EVERY_MS = 1000
 const CLEAR = '\r\u001b[K'
 
-/** Shows what `traffic` says once a second. */
-export function showProgress(traffic: () => Traffic, write: (text: string) => void): Progress {
+/** Shows what `traffic` says once a second, on one line: what is wider than the terminal is cut off. */
+export function showProgress(
+  traffic: () => Traffic,
+  write: (text: string) => void,
+  columns: () => number | undefined = () => undefined,
+): Progress {
   let before = traffic()
   let shown = ''
   const draw = (line: string): void => {
     if (line === '' && shown === '') return
-    shown = line
-    write(`${CLEAR}${line}`)
+    // A terminal that was not asked for its size says 0.
+    shown = line.slice(0, (columns() || Number.POSITIVE_INFINITY) - 1)
+    write(`${CLEAR}${shown}`)
   }
   const timer = setInterval(() => {
     const now = traffic()

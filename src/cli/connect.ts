@@ -7,7 +7,7 @@ import type { Config, DoorConfig, ExportConfig } from '../config/config.ts'
 import { startGateway } from '../gateway/gateway.ts'
 import { nearEnd } from './connect-listen.ts'
 import { connectLog } from './connect-log.ts'
-import { type Progress, showProgress, trafficOf } from './connect-progress.ts'
+import { type Progress, showProgress, type Traffic, trafficOf } from './connect-progress.ts'
 import { type FarEndFlags, farEnd } from './connect-upstream.ts'
 
 /** How long sessions have to end by themselves after the first signal. */
@@ -57,7 +57,14 @@ async function connect(uri: string, flags: ConnectFlags): Promise<void> {
     lastEnded: () => lastEnded(),
   })
   const gateway = await startGateway(config, log)
-  if (process.stderr.isTTY === true) progress = showProgress(() => trafficOf(gateway.sessions()), write)
+  let traffic = trafficOf([])
+  const look = (): Traffic => {
+    void gateway.sessions().then(sessions => {
+      traffic = trafficOf(sessions)
+    })
+    return traffic
+  }
+  if (process.stderr.isTTY === true) progress = showProgress(look, write, () => process.stderr.columns)
   await new Promise<void>((resolve, reject) => {
     let ending = false
     const end = (): void => {

@@ -1,6 +1,6 @@
 // `nbdgate explain`: what the rules of a configuration say of somebody. Asks the function that the gateway asks, and
 // reads the configuration only: no key, no upstream, no running gateway is needed.
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { parseAddress } from '../config/cidr.ts'
 import type { Config, DiscoveryConfig, SharingMode } from '../config/config.ts'
@@ -23,7 +23,7 @@ interface ExplainFlags {
   readonly socket?: string
   readonly as: readonly string[]
   readonly from?: string
-  readonly door?: string
+  readonly door?: DoorKind
   readonly json?: boolean
 }
 
@@ -71,7 +71,7 @@ export function explainCommand(): Command {
       [],
     )
     .option('--from <address>', 'where the visitor comes from')
-    .option('--door <kind>', 'tls, ssh, tcp or unix (default: what fits the visitor)')
+    .addOption(new Option('--door <kind>', 'by which door (default: what fits the visitor)').choices(DOORS))
     .option('--session <id>', 'instead of all that: a session of the running gateway, as `sessions` shows it')
     .option('--socket <path>', "the gateway's admin socket (default: the one that the configuration names)")
     .option('--json', 'print JSON')
@@ -132,12 +132,8 @@ function identityOf({ as, from }: ExplainFlags): Identity {
 }
 
 /** The door that was named, or the only kind that fits. */
-function doorOf(text: string | undefined, identity: Identity, config: Config): DoorKind {
-  if (text !== undefined) {
-    const door = DOORS.find(kind => kind === text)
-    if (door === undefined) throw new UsageError(`--door ${printable(text, 64)}: not one of ${DOORS.join(', ')}`)
-    return door
-  }
+function doorOf(named: DoorKind | undefined, identity: Identity, config: Config): DoorKind {
+  if (named !== undefined) return named
   if (identity.certificate !== undefined || identity.psk !== undefined) return 'tls'
   if (identity.ssh !== undefined) return 'ssh'
   if (identity.uid !== undefined || identity.gid !== undefined) return 'unix'

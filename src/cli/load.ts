@@ -1,4 +1,5 @@
 import { accessSync, constants } from 'node:fs'
+import { loadToken, TokenError } from '../admin/token.ts'
 import type { Config, SshDoorConfig, TlsDoorConfig, UpstreamConfig, UpstreamMaterial } from '../config/config.ts'
 import { ConfigError, type ConfigProblem } from '../config/errors.ts'
 import { type FoundProblem, loadConfig } from '../config/load.ts'
@@ -25,6 +26,7 @@ export interface LoadAllOptions {
 export function loadAll(file: string, { strict }: LoadAllOptions = { strict: false }): Loaded {
   const warnings = new Set<string>()
   const verify = (config: Config): readonly FoundProblem[] => [
+    ...tokenProblems(config),
     ...config.doors.flatMap((door, index) => {
       const path = ['doors', index]
       if (door.kind === 'tls') return checkDoor(door, path, warnings)
@@ -46,6 +48,18 @@ function upstreamsAt({ exports, discoveries = [] }: Config): readonly { upstream
   const indexes = [...Array(exports.length + taken.size).keys()].filter(index => !taken.has(index))
   const written = exports.map(({ upstream }, nth) => ({ upstream, path: ['exports', indexes[nth] ?? 0, 'upstream'] }))
   return [...written, ...listed]
+}
+
+function tokenProblems({ admin }: Config): readonly FoundProblem[] {
+  const file = admin?.http?.tokenFile
+  if (file === undefined) return []
+  try {
+    loadToken(file)
+    return []
+  } catch (error) {
+    if (!(error instanceof TokenError)) throw error
+    return [{ path: ['admin', 'token-file'], message: error.message }]
+  }
 }
 
 type Path = FoundProblem['path']

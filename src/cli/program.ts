@@ -2,17 +2,19 @@ import { Command, CommanderError } from 'commander'
 import { ConfigError } from '../config/errors.ts'
 import { isNative } from '../doors/ssh2.ts'
 import { AuditError } from '../observe/errors.ts'
+import { VERSION } from '../observe/version.ts'
 import { adminCommands } from './admin.ts'
 import { auditCommand } from './audit.ts'
 import { certsCommand } from './certs.ts'
 import { checkCommand } from './check.ts'
+import { completionCommand } from './completion.ts'
 import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
+import { doctorCommand } from './doctor.ts'
 import { UsageError } from './errors.ts'
 import { explainCommand } from './explain.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
-import { VERSION } from './version.ts'
 
 /** Exit codes of every command. */
 const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
@@ -32,6 +34,8 @@ export function program(version = VERSION): Command {
     .addCommand(auditCommand())
     .addCommand(certsCommand())
     .addCommand(demoCommand())
+    .addCommand(doctorCommand())
+    .addCommand(completionCommand())
   for (const command of adminCommands()) root.addCommand(command)
   return root
 }

@@ -1,11 +1,14 @@
 import { Command } from 'commander'
-import type { LeaseFacts, Managed, ReloadResult, SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { Managed } from '../admin/managed.ts'
 import type { Admin } from '../admin/server.ts'
-import { type Gateway, startGateway } from '../gateway/gateway.ts'
-import { openLog } from '../observe/log.ts'
+import type { Config } from '../config/config.ts'
+import { startGateway } from '../gateway/gateway.ts'
+import { type Log, openLog } from '../observe/log.ts'
+import { Telemetry } from '../observe/telemetry.ts'
 import { Ending } from './ending.ts'
 import { loadAll, sharedNames } from './load.ts'
 import { Reloading } from './reloading.ts'
+import { Running } from './running.ts'
 
 /** `nbdgate serve`. */
 export function serveCommand(): Command {
@@ -14,73 +17,40 @@ export function serveCommand(): Command {
     .requiredOption('-c, --config <file>', 'configuration (YAML)')
     .action(async (options: { config: string }) => {
       const { config } = loadAll(options.config)
-      const log = openLog(config.log)
+      const telemetry = new Telemetry()
+      const log = telemetry.hear(openLog(config.log))
       for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
       // What has to be there when the log says `gateway ready` comes first.
       const reloading = new Reloading(config, log)
       process.on('SIGHUP', () => reloading.ask('SIGHUP'))
-      const running = new Running(reloading)
-      const admin = await openAdminAt(config.admin?.socket, running)
+      const running = new Running(reloading, telemetry)
+      const admins = await openAdmins(config, running, log)
       try {
-        const gateway = await startGateway(config, log)
+        const gateway = await startGateway(config, log, telemetry)
         const ending = new Ending(gateway, log)
         reloading.begin(gateway)
         running.begin(gateway, ending)
         await ending.done
       } finally {
         reloading.close()
-        admin?.close()
+        for (const admin of admins) admin.close()
       }
     })
 }
 
-/** What the admin socket is about; the socket is there before the doors are. */
-class Running implements Managed {
-  readonly #reloading: Reloading
-  #gateway: Gateway | undefined
-  #ending: Ending | undefined
-
-  constructor(reloading: Reloading) {
-    this.#reloading = reloading
-  }
-
-  begin(gateway: Gateway, ending: Ending): void {
-    this.#gateway = gateway
-    this.#ending = ending
-  }
-
-  sessions(): readonly SessionFacts[] {
-    return this.#gateway?.sessions() ?? []
-  }
-
-  async explain(id: number): Promise<SessionExplanation | undefined> {
-    return await this.#gateway?.explain(id)
-  }
-
-  kick(id: number): boolean {
-    return this.#gateway?.kick(id) ?? false
-  }
-
-  leases(): readonly LeaseFacts[] {
-    return this.#gateway?.leases() ?? []
-  }
-
-  async releaseLease(name: string, holder: string | undefined): Promise<number> {
-    return (await this.#gateway?.releaseLease(name, holder)) ?? 0
-  }
-
-  reload(): Promise<ReloadResult> {
-    return this.#reloading.request('the admin socket')
-  }
-
-  drain(): void {
-    this.#ending?.drain('the admin socket')
-  }
-}
-
-async function openAdminAt(path: string | undefined, managed: Managed): Promise<Admin | undefined> {
-  if (path === undefined) return undefined
+/** Opens what the configuration says, all or nothing. */
+async function openAdmins({ admin }: Config, managed: Managed, log: Log): Promise<readonly Admin[]> {
+  if (admin === undefined) return []
   // Only now: the HTTP server is not loaded for those who do not want it.
-  const { openAdmin } = await import('../admin/server.ts')
-  return await openAdmin(path, managed)
+  const { openAdmin, openAdminHttp } = await import('../admin/server.ts')
+  const socket = admin.socket === undefined ? [] : [await openAdmin(admin.socket, managed)]
+  if (admin.http === undefined) return socket
+  try {
+    const http = await openAdminHttp(admin.http, managed)
+    log.info({ address: http.address }, 'admin http ready')
+    return [...socket, http]
+  } catch (error) {
+    for (const each of socket) each.close()
+    throw error
+  }
 }

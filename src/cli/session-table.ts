@@ -1,4 +1,6 @@
+import { printable } from '../protocol/strings.ts'
 import { bytesText } from './connect-progress.ts'
+import { type Column, fitTable } from './fit-table.ts'
 
 /** What the table shows of a session. */
 export interface SessionRow {
@@ -15,12 +17,28 @@ export interface SessionRow {
   readonly bytesWritten: number
 }
 
-const HEADS = ['ID', 'WHO', 'FROM', 'DOOR', 'EXPORT', 'RIGHTS', 'LEASE', 'SINCE', 'READ', 'WRITTEN'] as const
+/** The columns of a list of sessions, in order. */
+export function sessionColumns(nowMs: number): readonly Column<SessionRow>[] {
+  return [
+    { head: 'ID', rank: 0, cell: ({ id }) => String(id) },
+    { head: 'WHO', rank: 0, cell: ({ who }) => printable(who) },
+    { head: 'FROM', rank: 6, cell: ({ peer }) => printable(peer) },
+    { head: 'DOOR', rank: 7, cell: ({ door }) => door },
+    { head: 'EXPORT', rank: 0, cell: each => (each.export === '' ? '""' : printable(each.export)) },
+    { head: 'RIGHTS', rank: 4, cell: ({ rights }) => rights },
+    { head: 'LEASE', rank: 8, cell: ({ lease }) => lease },
+    { head: 'SINCE', rank: 3, cell: ({ since }) => ageText(nowMs - Date.parse(since)) },
+    { head: 'READ', rank: 0, cell: ({ bytesRead }) => bytesText(bytesRead) },
+    { head: 'WRITTEN', rank: 0, cell: ({ bytesWritten }) => bytesText(bytesWritten) },
+  ]
+}
 
-/** Sessions in columns, one a line; without any a sentence. */
-export function sessionTable(sessions: readonly SessionRow[], nowMs: number): string {
+/** Sessions in columns, one a line, no longer than `width`; without any a sentence. */
+export function sessionTable(sessions: readonly SessionRow[], nowMs: number, width?: number): string {
   if (sessions.length === 0) return 'nobody is on an export\n'
-  return columns([HEADS, ...sessions.map(each => cells(each, nowMs))])
+  return fitTable(sessionColumns(nowMs), sessions, width)
+    .map(line => `${line}\n`)
+    .join('')
 }
 
 /** Lines of cells, aligned; all have as many as the first. */
@@ -28,13 +46,6 @@ export function columns(lines: readonly (readonly string[])[]): string {
   const widths = (lines[0] ?? []).map((_, column) => Math.max(...lines.map(line => line[column]?.length ?? 0)))
   const text = lines.map(line => line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '))
   return text.map(line => `${line.trimEnd()}\n`).join('')
-}
-
-function cells(session: SessionRow, nowMs: number): readonly string[] {
-  const { id, who, peer, door, rights, lease, since, bytesRead, bytesWritten } = session
-  const name = session.export === '' ? '""' : session.export
-  const age = ageText(nowMs - Date.parse(since))
-  return [String(id), who, peer, door, name, rights, lease, age, bytesText(bytesRead), bytesText(bytesWritten)]
 }
 
 /** A time span for people, its two largest units: `3d 4h`, `12s`. */

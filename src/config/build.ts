@@ -1,6 +1,7 @@
 import { basename, dirname, resolve } from 'node:path'
 import type { Cidr } from './cidr.ts'
 import type {
+  AdminConfig,
   AuditConfig,
   Config,
   DiscoveryConfig,
@@ -34,7 +35,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
   return {
     file: resolve(file),
     ...(state !== undefined && { state: builder.absolute(state), audit: buildAudit(checked.audit) }),
-    ...(admin !== undefined && { admin: { socket: builder.absolute(admin.socket) } }),
+    ...(admin !== undefined && { admin: buildAdmin(admin, builder) }),
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
     ...buildExports(checked.exports, builder),
@@ -49,6 +50,16 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       idleMs: limits.idle,
     },
     leases: { vanishedMs: leases['vanished-after'] },
+  }
+}
+
+function buildAdmin(admin: NonNullable<CheckedFile['admin']>, { absolute }: Builder): AdminConfig {
+  const { socket, http, 'token-file': tokenFile } = admin
+  return {
+    ...(socket !== undefined && { socket: absolute(socket) }),
+    ...(http !== undefined && {
+      http: { ...http, ...(tokenFile !== undefined && { tokenFile: absolute(tokenFile) }) },
+    }),
   }
 }
 

@@ -12,8 +12,7 @@ export interface Config {
   readonly file: string
   /** Folder for what has to survive a restart. */
   readonly state?: string
-  /** The admin socket. */
-  readonly admin?: { readonly socket: string }
+  readonly admin?: AdminConfig
   /** Absent without `state`. */
   readonly audit?: AuditConfig
   readonly log: LogConfig
@@ -28,6 +27,13 @@ export interface Config {
   readonly limits: LimitsConfig
   /** How long a visitor may be unreachable before its sessions end. */
   readonly leases: { readonly vanishedMs: number }
+}
+
+/** The admin socket, and where the gateway can be looked at over HTTP; at least one of them. */
+export interface AdminConfig {
+  readonly socket?: string
+  /** Without `tokenFile` on loopback only. Port 0: any free one. */
+  readonly http?: { readonly host: string; readonly port: number; readonly tokenFile?: string }
 }
 
 /** What to do when the trail can not be written, and the size at which a file is followed by a new one. */

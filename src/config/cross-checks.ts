@@ -6,6 +6,7 @@
 
 import { resolve } from 'node:path'
 import { printable } from '../protocol/strings.ts'
+import { adminProblems } from './admin-checks.ts'
 import { formatAddress, parseAddress } from './cidr.ts'
 import { discoveryProblems } from './discovery-checks.ts'
 import { type Endpoint, parseEndpoint } from './endpoint.ts'
@@ -45,6 +46,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
     ...sameAddress(doors, options.folder),
     ...sameName(exports),
     ...auditProblems(root),
+    ...adminProblems(asMap(root)?.admin),
     ...exports.flatMap((each, index) => {
       const map = asMap(each)
       if (map === undefined) return []

@@ -7,7 +7,6 @@ import type { Path } from './yaml-source.ts'
 
 const TOP = ['workers']
 const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
-const ADMIN = ['http', 'token-file']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
 
@@ -25,8 +24,6 @@ function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
     case '':
       return TOP
-    case 'admin':
-      return ADMIN
     case 'leases':
       return LEASES
     case 'exports':

@@ -264,7 +264,13 @@ export const configSchema = z
     audit: audit.optional(),
     admin: z
       .strictObject({
-        socket: path.describe('Unix socket for `nbdgate sessions`, `kick`, `reload` and `drain`; mode 0600.'),
+        socket: path
+          .optional()
+          .describe('Unix socket for `nbdgate sessions`, `kick`, `reload` and `drain`; full control, mode 0600.'),
+        http: endpoint
+          .optional()
+          .describe('HOST:PORT to look on: metrics, health, sessions. Loopback, or elsewhere with `token-file`.'),
+        'token-file': path.optional().describe('File whose first line is the token that `http` demands.'),
       })
       .optional()
       .describe('How the running gateway is looked at and told what to do.'),

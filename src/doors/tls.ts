@@ -4,7 +4,7 @@
  */
 import type { X509Certificate } from 'node:crypto'
 import { createServer, type Server, type TLSSocket } from 'node:tls'
-import { certificateFacts } from '../pki/certificate-facts.ts'
+import { FactsCache } from '../pki/facts-cache.ts'
 import type { ServerMaterial } from '../pki/material.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Secured } from './door.ts'
@@ -56,6 +56,7 @@ interface Waiting {
 /** The TLS end of one door. Its visitors keep hold of it, so that a reload reaches them too. */
 export class TlsEnd {
   readonly #waiting = new WeakMap<object, Waiting>()
+  readonly #facts = new FactsCache()
   #options: TlsOptions
   #stage: Stage
 
@@ -97,13 +98,15 @@ export class TlsEnd {
         options === this.#options ? ageOf(proof.certificate) : this.#against(proof)
       const reason = options === this.#options ? undefined : recheck()
       if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
+      const { name: suite, standardName } = socket.getCipher()
+      const version = socket.getProtocol() ?? ''
       return {
         stream: secured,
-        certificate: factsOf(proof.certificate),
+        certificate: factsOf(proof.certificate, this.#facts),
         psk: psk?.name,
-        cipher: `${socket.getProtocol()} ${socket.getCipher().standardName}`,
-        version: socket.getProtocol() ?? '',
-        suite: socket.getCipher().name,
+        cipher: `${version} ${standardName}`,
+        version,
+        suite,
         recheck,
       }
     } catch (error) {
@@ -175,9 +178,9 @@ function asksForProof({ trust, psk }: ServerMaterial): boolean {
 }
 
 /** @throws TlsError for names that can not be read: better nobody than somebody else */
-function factsOf(certificate: X509Certificate | undefined): Secured['certificate'] {
+function factsOf(certificate: X509Certificate | undefined, known: FactsCache): Secured['certificate'] {
   try {
-    return certificate && certificateFacts(certificate)
+    return certificate && known.factsOf(certificate)
   } catch (cause) {
     throw new TlsError('certificate refused', 'its names can not be read', { cause })
   }

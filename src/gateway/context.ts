@@ -1,5 +1,6 @@
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
+import type { SessionMeters } from '../observe/session-meters.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
@@ -16,6 +17,8 @@ export interface SessionContext {
   readonly dials: DialQueue
   readonly rates: RateBook
   readonly guards: LuksGuards
+  /** What sessions count. */
+  readonly meters: SessionMeters
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean

@@ -6,7 +6,7 @@ import type { SessionExplanation } from '../admin/managed.ts'
 import type { Config, DiscoveryConfig, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
 import { globMatches } from '../config/glob.ts'
 import type { ListEntry } from '../negotiation/host.ts'
-import { compileGroups, compilePolicy } from '../policy/compile.ts'
+import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
 import { explain } from '../policy/explain.ts'
 import { type DoorKind, type Identity, keyOf, nameOf, type Rights } from '../policy/identity.ts'
@@ -200,9 +200,10 @@ interface Compiled {
 
 function compile(config: Config): Compiled {
   const groups = compileGroups(config.groups)
-  const listed = (config.discoveries ?? []).map(discovery => ({ discovery, policy: compilePolicy(discovery, groups) }))
+  const knownWho: KnownWho = new Map()
+  const listed = (config.discoveries ?? []).map(discovery => ({ discovery, policy: compilePolicy(discovery, groups, knownWho) }))
   // Of thousands that one entry publishes, each has the rules of that entry.
   const known = new Map(listed.map(({ discovery, policy }) => [discovery.allow, policy]))
-  const policyOf = (each: ExportConfig): ExportPolicy => known.get(each.allow) ?? compilePolicy(each, groups)
+  const policyOf = (each: ExportConfig): ExportPolicy => known.get(each.allow) ?? compilePolicy(each, groups, knownWho)
   return { entries: new Map(config.exports.map(each => [each.name, { config: each, policy: policyOf(each) }])), listed }
 }

@@ -10,6 +10,7 @@ import type { Door, Reception, Visitor } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
+import { Telemetry } from '../observe/telemetry.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import type { Misfit } from '../sharing/leases.ts'
@@ -22,12 +23,13 @@ import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { Limits } from './limits.ts'
 import { LuksGuards } from './luks-check.ts'
 import { watchMaterial } from './material-watch.ts'
+import { createOverview, type Overview } from './overview.ts'
 import { RateBook } from './rates.ts'
 import { type Session, startSession } from './session.ts'
 import { settleAll } from './takeover.ts'
 
 /** A running gateway. */
-export interface Gateway {
+export interface Gateway extends Overview {
   readonly doors: readonly Door[]
 
   /**
@@ -38,13 +40,13 @@ export interface Gateway {
   reload(load: () => Config): Promise<number>
 
   /** The sessions in transmission phase, the oldest first. */
-  sessions(): readonly SessionFacts[]
+  sessions(): Promise<readonly SessionFacts[]>
 
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(id: number): Promise<SessionExplanation | undefined>
 
   /** Ends one of them now; false if there is none of this number. */
-  kick(id: number): boolean
+  kick(id: number): Promise<boolean>
 
   /** Who is on which export, the oldest first. */
   leases(): readonly LeaseFacts[]
@@ -60,11 +62,12 @@ export interface Gateway {
 }
 
 /**
- * Starts a gateway: all doors open, or none.
+ * Starts a gateway: all doors open, or none. `telemetry`: what counts, and hears `log`.
  * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened,
  * AuditError for a trail that can not be used
  */
-export async function startGateway(config: Config, log: Log): Promise<Gateway> {
+export async function startGateway(config: Config, log: Log, telemetry = new Telemetry()): Promise<Gateway> {
+  telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
   const leases = new MemoryLeases()
   const discoveries = new Discoveries(log, () => void control.replace(discoveries.extend(current)))
@@ -85,7 +88,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
   let conn = 0
 
   const enter = (visitor: Visitor): void => {
-    const shared = { control, audit, dials, rates, guards, settle, log }
+    const shared = { control, audit, dials, rates, guards, settle, log, meters: telemetry.meters }
     const id = ++conn
     const context = { ...shared, conn: id, limits: current.limits, isDraining: () => draining }
     const session = startSession(visitor, context)
@@ -123,6 +126,7 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
       discoveries.follow(next)
       misfits = control.replace(discoveries.extend(next))
       limits.replace(next.limits)
+      telemetry.retain(next.exports.map(({ name }) => name))
       current = next
     })
     const rechecked = [...sessions].map(async ([id, session]) => ((await session.recheck()) ? [id] : []))
@@ -172,24 +176,38 @@ export async function startGateway(config: Config, log: Log): Promise<Gateway> {
     clearTimeout(timer)
     await stop()
   }
-  const facts = (): readonly SessionFacts[] => [...sessions.values()].flatMap(session => session.facts() ?? [])
+  const facts = async (): Promise<readonly SessionFacts[]> =>
+    [...sessions.values()].flatMap(session => session.facts() ?? [])
   const find = (id: number): Session | undefined => {
     const session = sessions.get(id)
     return session?.facts() === undefined ? undefined : session
   }
-  const kick = (id: number): boolean => {
+  const kick = async (id: number): Promise<boolean> => {
     const session = find(id)
     session?.retire('kicked')
     return session !== undefined
   }
+  const leaseList = (): readonly LeaseFacts[] => leases.list().map(leaseFacts)
+  const overview = createOverview({
+    config: () => current,
+    sessions: facts,
+    leases: leaseList,
+    connections: () => limits.count,
+    audit,
+    doors: () => doorSet.doors,
+    isDraining: () => draining,
+    lastReload: () => telemetry.lastReload,
+    gather: async () => [telemetry.families()],
+  })
   return {
     get doors() {
       return doorSet.doors
     },
+    ...overview,
     sessions: facts,
     explain: async id => await find(id)?.explain(),
     kick,
-    leases: () => leases.list().map(leaseFacts),
+    leases: leaseList,
     releaseLease: (name, holder) => releaseLease(leases.list(), name, holder, among),
     reload,
     drain,

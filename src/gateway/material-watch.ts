@@ -23,12 +23,14 @@ export function watchMaterial(config: () => Config, log: Log): () => void {
   return () => clearInterval(timer)
 }
 
-interface Finding {
+/** What can not be used now of the key material, and what soon can not. */
+export interface Finding {
   readonly level: 'warn' | 'error'
   readonly text: string
 }
 
-function findings(config: Config): readonly Finding[] {
+/** Looks at all key material that a configuration names. Never throws. */
+export function findings(config: Config): readonly Finding[] {
   const doors = config.doors.flatMap(door => (door.kind === 'tls' ? attempt(() => loadServerMaterial(door)) : []))
   const upstreams = upstreamsOf(config).flatMap(upstream =>
     upstream.kind !== 'file' && upstream.tls ? attempt(() => loadClientMaterial(upstream)) : [],

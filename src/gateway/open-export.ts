@@ -18,6 +18,7 @@ import type { SshPool } from '../upstreams/ssh.ts'
 /** How long an upstream may take to be reached, and how long to negotiate. */
 const CONNECT_MS = 5000
 const NEGOTIATE_MS = 5000
+const NEVER = new AbortController().signal
 
 /** An export with the connection that serves it. */
 export interface OpenExport extends Opened {
@@ -59,7 +60,9 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh, contexts: wanted } = opening
   const header = proxyHeader(opening)
   const wants = { readOnly: rights === 'read' }
-  const link = await connectUpstream(upstream, wants, AbortSignal.timeout(CONNECT_MS), ssh)
+  // Until it goes off, such a signal costs more than to open a file, which does not look at it.
+  const signal = upstream.kind === 'file' ? NEVER : AbortSignal.timeout(CONNECT_MS)
+  const link = await connectUpstream(upstream, wants, signal, ssh)
   if (header !== undefined) link.stream.write(header)
   const facts =
     link.kind === 'file'

@@ -45,6 +45,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
   let rights: RightsWatch | undefined
+  let uncount = (): void => {}
   let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
@@ -61,16 +62,20 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const { conn: id } = context
       const leaving = (): void => context.control.leaving(id)
       const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
-      relay = new Relay({ ...opened, ...ends, throttle, guard, leaving })
+      const meter = context.meters.of(opened.name)
+      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving })
+      relay = running
       const { rights: granted, rule } = opened
+      uncount = context.meters.begin(running, { export: opened.name, rights: granted })
       const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
       const { peer, via } = visitor
       told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.retire(why))
-      await relayAndTell(relay, opened, { visitor, host, context })
+      await relayAndTell(running, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })
     } finally {
+      uncount()
       rights?.close()
       host.close()
       await settle(stream)

@@ -6,7 +6,7 @@
 import { ClientFlag, HandshakeFlag, Info, Opt, Rep } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { CLIENT_FLAGS_SIZE, encodeExportNameReply, encodeGreeting } from '../protocol/handshake.ts'
-import { decodeInfoRequest, type InfoRequest } from '../protocol/info.ts'
+import { decodeInfoRequest } from '../protocol/info.ts'
 import { decodeMetaQuery, encodeMetaContext } from '../protocol/meta-context.ts'
 import { decodeOptionHeader, encodeOptionReply, encodeServerEntry, OPTION_HEADER_SIZE } from '../protocol/option.ts'
 import { decodeString } from '../protocol/strings.ts'
@@ -23,6 +23,9 @@ const MAX_OPTION_BYTES = 64 * 1024
 
 /** Longest option that is drained; a longer one ends the connection. */
 const MAX_DRAINED_OPTION_BYTES = 1024 * 1024
+
+/** Replies that are written together, as soon as they have this many bytes. */
+const BATCH_BYTES = 16 * 1024
 
 /** How the haggling ended. */
 export type Negotiated<Export> =
@@ -153,10 +156,8 @@ class Haggling<Export extends Opened> {
     const entries = await this.#host.list()
     this.#optionsLeft += OPTIONS_PER_EXPORT * Math.max(0, entries.length - this.#listed)
     this.#listed = Math.max(this.#listed, entries.length)
-    for (const { name, description } of entries) {
-      await this.#reply(Opt.LIST, Rep.SERVER, encodeServerEntry(name, description))
-    }
-    return this.#reply(Opt.LIST, Rep.ACK)
+    const infos = entries.map(({ name, description }) => encodeServerEntry(name, description))
+    return this.#acknowledge(Opt.LIST, Rep.SERVER, infos)
   }
 
   async #startTls(data: Buffer): Promise<undefined> {
@@ -182,8 +183,7 @@ class Haggling<Export extends Opened> {
       blockSize: option === Opt.INFO || request.infos.includes(Info.BLOCK_SIZE),
     })
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
-    await this.#sendInfos(option, request, opened)
-    await this.#reply(option, Rep.ACK)
+    await this.#acknowledge(option, Rep.INFO, infoReplies(request, opened))
     return option === Opt.GO ? this.#transmission(opened) : undefined
   }
 
@@ -201,15 +201,13 @@ class Haggling<Export extends Opened> {
       return this.#refuse(option, Rep.ERR_INVALID, 'metadata contexts need STRUCTURED_REPLY first')
     }
     const { name, queries } = asked
-    const contexts: ContextWants = { how: isSet ? 'select' : 'list', queries }
-    const opened = await this.#host.open(name, { ...this.#wants(name, false), contexts })
+    const wanted: ContextWants = { how: isSet ? 'select' : 'list', queries }
+    const opened = await this.#host.open(name, { ...this.#wants(name, false), contexts: wanted })
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
     if (isSet) this.#agreed = { ...this.#agreed, selected: { name, contexts: opened.contexts } }
-    for (const [at, context] of opened.contexts.entries()) {
-      // proto.md, "NBD_OPT_LIST_META_CONTEXT": the id is reserved and SHOULD be zero.
-      await this.#reply(option, Rep.META_CONTEXT, encodeMetaContext({ id: isSet ? at : 0, name: context }))
-    }
-    return this.#reply(option, Rep.ACK)
+    // proto.md, "NBD_OPT_LIST_META_CONTEXT": the id is reserved and SHOULD be zero.
+    const contexts = opened.contexts.map((context, at) => encodeMetaContext({ id: isSet ? at : 0, name: context }))
+    return this.#acknowledge(option, Rep.META_CONTEXT, contexts)
   }
 
   /** proto.md, "Metadata querying": contexts hold for the export that they were selected for. */
@@ -217,10 +215,6 @@ class Haggling<Export extends Opened> {
     const { structuredReplies, selected } = this.#agreed
     const contexts: ContextWants = selected?.name === name ? { how: 'keep', queries: selected.contexts } : NO_CONTEXTS
     return { structuredReplies, contexts, blockSize: !enter, enter, gone: this.#wire.gone }
-  }
-
-  async #sendInfos(option: number, request: InfoRequest, opened: Export): Promise<void> {
-    for (const info of infoReplies(request, opened)) await this.#reply(option, Rep.INFO, info)
   }
 
   #refuseExport(option: number, refusal: Refusal): Promise<undefined> {
@@ -237,6 +231,23 @@ class Haggling<Export extends Opened> {
 
   async #refuse(option: number, reply: Rep, message: string): Promise<undefined> {
     return this.#reply(option, reply, Buffer.from(message))
+  }
+
+  /** A reply for each of `all`, then ACK: together, since each write is a record of TLS and a call of the system. */
+  async #acknowledge(option: number, reply: Rep, all: readonly Uint8Array[]): Promise<undefined> {
+    let batch: Buffer[] = []
+    let batchBytes = 0
+    for (const data of all) {
+      const bytes = encodeOptionReply(option, reply, data)
+      batch.push(bytes)
+      batchBytes += bytes.length
+      if (batchBytes < BATCH_BYTES) continue
+      await this.#wire.write(Buffer.concat(batch))
+      batch = []
+      batchBytes = 0
+    }
+    await this.#wire.write(Buffer.concat([...batch, encodeOptionReply(option, Rep.ACK)]))
+    return undefined
   }
 
   async #reply(option: number, reply: Rep, data?: Uint8Array): Promise<undefined> {

@@ -1,6 +1,16 @@
 import type { Log } from './log.ts'
 import type { AuditFacts, AuditKind } from './trail-record.ts'
 
+/** How a trail is doing. */
+export interface AuditState {
+  /** It can not be written at the moment. */
+  readonly failing: boolean
+  /** Records that wait in memory. */
+  readonly waiting: number
+  /** Records that there was no room for, and that the trail does not tell of yet. */
+  readonly lost: number
+}
+
 /** Where the gateway writes down who did what. */
 export interface Audit {
   /**
@@ -12,6 +22,9 @@ export interface Audit {
   /** Writes down what has happened: now, or as soon as writing works again. */
   note(kind: AuditKind, facts: AuditFacts): void
 
+  /** How it is doing; undefined where there is none. */
+  state(): AuditState | undefined
+
   /** Writes what waits, and gives the trail back. */
   close(): Promise<void>
 }
@@ -20,6 +33,7 @@ export interface Audit {
 export const NO_AUDIT: Audit = {
   write: async () => undefined,
   note: () => {},
+  state: () => undefined,
   close: async () => {},
 }
 

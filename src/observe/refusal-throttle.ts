@@ -43,6 +43,7 @@ export function throttleRefusals(audit: Audit, limits = LIMITS, windowMs = WINDO
       if (kind === 'session refused' && isTooMany(sourceOf(facts.peer))) counted++
       else audit.note(kind, facts)
     },
+    state: () => audit.state(),
     close: () => {
       endWindow()
       return audit.close()

@@ -8,7 +8,7 @@
  */
 import { mkdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Audit, AuditOptions } from './audit.ts'
+import type { Audit, AuditOptions, AuditState } from './audit.ts'
 import { AuditError } from './errors.ts'
 import { type Draft, TrailFile } from './trail-file.ts'
 import { type TrailLock, takeLock } from './trail-lock.ts'
@@ -96,6 +96,10 @@ class TrailQueue implements Audit {
 
   note(kind: AuditKind, facts: AuditFacts): void {
     if (this.#closing === undefined) this.#enqueue({ draft: draft(kind, facts), asked: undefined })
+  }
+
+  state(): AuditState {
+    return { failing: this.#failing, waiting: this.#queue.length + this.#writing, lost: this.#lost }
   }
 
   close(): Promise<void> {

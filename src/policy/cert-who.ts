@@ -7,11 +7,12 @@ import { parseCidr } from '../config/cidr.ts'
 import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import { printable } from '../protocol/strings.ts'
-import { compileCidrs } from './cidr.ts'
-import { type PatternRules, parsePattern, patternRules } from './pattern.ts'
+import { networkTest } from './cidr.ts'
+import { type Clue, clueWithin, type Test } from './clue.ts'
+import { literal, parsePattern, patternRules } from './pattern.ts'
 
 /** A compiled `cert:` form. */
-export type CertificateTest = (facts: CertificateFacts) => boolean
+export type CertificateTest = Test<CertificateFacts>
 
 type ValuesOf = (facts: CertificateFacts) => readonly string[]
 
@@ -20,23 +21,18 @@ const DNS_LABELS = patternRules({ separator: '.', ignoreCase: true })
 const PATH_PARTS = patternRules({ separator: '/', ignoreCase: false })
 
 const FIELDS: ReadonlyMap<string, (value: string) => Parsed<CertificateTest>> = new Map([
-  ['cn', value => patternTest(value, LABELS, facts => facts.commonNames)],
-  ['o', value => patternTest(value, LABELS, facts => facts.organizations)],
-  ['ou', value => patternTest(value, LABELS, facts => facts.organizationalUnits)],
-  ['dns', value => asciiProblem('dns', value) ?? patternTest(value, DNS_LABELS, facts => facts.dnsNames)],
-  ['uri', value => asciiProblem('uri', value) ?? patternTest(value, PATH_PARTS, facts => facts.uris)],
-  ['email', value => asciiProblem('email', value) ?? emailTest(value)],
-  ['ip', ipTest],
-  ['fingerprint', value => hashTest(value, parseHexHash, facts => facts.fingerprint)],
+  ['cn', value => oneOf('cn', facts => facts.commonNames, parsePattern(value, LABELS))],
+  ['o', value => oneOf('o', facts => facts.organizations, parsePattern(value, LABELS))],
+  ['ou', value => oneOf('ou', facts => facts.organizationalUnits, parsePattern(value, LABELS))],
   [
-    'spki',
-    value =>
-      hashTest(
-        value,
-        text => parseHexHash(text) ?? parseBase64Hash(text),
-        facts => facts.spki,
-      ),
+    'dns',
+    value => asciiProblem('dns', value) ?? oneOf('dns', facts => facts.dnsNames, parsePattern(value, DNS_LABELS)),
   ],
+  ['uri', value => asciiProblem('uri', value) ?? oneOf('uri', facts => facts.uris, parsePattern(value, PATH_PARTS))],
+  ['email', value => asciiProblem('email', value) ?? oneOf('email', facts => facts.emails, emailTest(value))],
+  ['ip', value => oneOf('ip', facts => facts.ips, ipTest(value))],
+  ['fingerprint', value => oneOf('fingerprint', facts => [facts.fingerprint], hashTest('fingerprint', value))],
+  ['spki', value => oneOf('spki', facts => [facts.spki], hashTest('spki', value))],
 ])
 
 /** Reads what stands behind `cert:`, `cn=alice` for example. */
@@ -59,53 +55,62 @@ function asciiProblem(field: string, value: string): Parsed<CertificateTest> | u
   return unparsed(`cert:${field}= is ASCII in certificates: ${hint}`)
 }
 
-function patternTest(text: string, rules: PatternRules, valuesOf: ValuesOf): Parsed<CertificateTest> {
-  const pattern = parsePattern(text, rules)
-  if (!pattern.ok) return pattern
-  const isMatch = pattern.value
-  return parsed(facts => {
-    for (const value of valuesOf(facts)) if (isMatch(value)) return true
+function oneOf(field: string, valuesOf: ValuesOf, test: Parsed<Test<string>>): Parsed<CertificateTest> {
+  if (!test.ok) return test
+  const { holds, clue } = test.value
+  const isMet = (facts: CertificateFacts): boolean => {
+    for (const value of valuesOf(facts)) if (holds(value)) return true
     return false
-  })
+  }
+  return parsed({ holds: isMet, clue: clueWithin(field, clue, valuesOf) })
 }
 
 /** Both sides of the `@` on their own, so that no wildcard reaches over it (RFC 5321, 4.1.2: only the domain folds). */
-function emailTest(text: string): Parsed<CertificateTest> {
+function emailTest(text: string): Parsed<Test<string>> {
   const wanted = splitEmail(text)
   if (wanted === undefined) return unparsed('cert:email= needs an @: alice@example.com, *@example.com')
   const local = parsePattern(wanted.local, LABELS)
   if (!local.ok) return local
   const domain = parsePattern(wanted.domain, DNS_LABELS)
   if (!domain.ok) return domain
-  return parsed(facts =>
-    facts.emails.some(value => {
-      const email = splitEmail(value)
-      return email !== undefined && local.value(email.local) && domain.value(email.domain)
-    }),
-  )
+  const holds = (value: string): boolean => {
+    const email = splitEmail(value)
+    return email !== undefined && local.value.holds(email.local) && domain.value.holds(email.domain)
+  }
+  return parsed({ holds, clue: emailClue(local.value, domain.value) })
 }
+
+/** Of both sides, since each of them may be that of many. */
+function emailClue(local: Test<string>, domain: Test<string>): Clue<string> | undefined {
+  const ofLocal = clueWithin('local', local.clue, localOf)
+  const ofDomain = clueWithin('domain', domain.clue, domainOf)
+  if (ofLocal === undefined || ofDomain === undefined) return ofLocal ?? ofDomain
+  return {
+    id: `${ofLocal.id} ${ofDomain.id}`,
+    key: `${ofLocal.key}@${ofDomain.key}`,
+    keysOf: value => ofLocal.keysOf(value).flatMap(name => ofDomain.keysOf(value).map(host => `${name}@${host}`)),
+  }
+}
+
+const localOf = (email: string): readonly string[] => listOf(splitEmail(email)?.local)
+const domainOf = (email: string): readonly string[] => listOf(splitEmail(email)?.domain)
+const listOf = (text: string | undefined): readonly string[] => (text === undefined ? [] : [text])
 
 function splitEmail(text: string): { readonly local: string; readonly domain: string } | undefined {
   const at = text.lastIndexOf('@')
   return at < 0 ? undefined : { local: text.slice(0, at), domain: text.slice(at + 1) }
 }
 
-function ipTest(text: string): Parsed<CertificateTest> {
+function ipTest(text: string): Parsed<Test<string>> {
   const network = parseCidr(text)
-  if (!network.ok) return network
-  const isInside = compileCidrs([network.value])
-  return parsed(facts => facts.ips.some(isInside))
+  return network.ok ? parsed(networkTest(network.value)) : network
 }
 
-function hashTest(
-  text: string,
-  parse: (text: string) => string | undefined,
-  hashOf: (facts: CertificateFacts) => string,
-): Parsed<CertificateTest> {
-  const hash = /^sha256:/i.test(text) ? parse(text.slice('SHA256:'.length)) : undefined
-  if (hash === undefined)
-    return unparsed('a hash is SHA256: and 64 hex digits, as `openssl x509 -fingerprint -sha256` prints them')
-  return parsed(facts => hashOf(facts) === hash)
+function hashTest(field: 'fingerprint' | 'spki', text: string): Parsed<Test<string>> {
+  const hash = parseCertificateHash(field, text)
+  return hash === undefined
+    ? unparsed('a hash is SHA256: and 64 hex digits, as `openssl x509 -fingerprint -sha256` prints them')
+    : parsed(literal(hash))
 }
 
 /** The hash that `cert:fingerprint=` or `cert:spki=` names, as the facts of a certificate have it. */

@@ -1,4 +1,5 @@
 import { type Cidr, formatAddress, type IpAddress, parseAddress } from '../config/cidr.ts'
+import type { ClueKey, Test } from './clue.ts'
 
 /** A test for the text of a peer's address. No address, or what is none, lies in no network. */
 export type CidrMatcher = (address: string | undefined) => boolean
@@ -12,6 +13,19 @@ export function compileCidrs(networks: readonly Cidr[]): CidrMatcher {
     for (const range of ranges) if (isIn(range, address)) return true
     return false
   }
+}
+
+/** The condition to lie in a network. */
+export function networkTest(network: Cidr): Test<string> {
+  const { family, prefix } = network
+  const keyOf = (value: bigint): ClueKey =>
+    family === 4 ? Number(value >> BigInt(32 - prefix)) : value >> BigInt(128 - prefix)
+  const keysOf = (text: string): readonly ClueKey[] => {
+    const address = addressOf(text)
+    return address?.family === family ? [keyOf(address.value)] : []
+  }
+  const clue = { id: `in ${family}/${prefix}`, key: keyOf(network.network), keysOf }
+  return { holds: compileCidrs([network]), clue }
 }
 
 interface Range {

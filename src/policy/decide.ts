@@ -1,5 +1,6 @@
 import type { UseLimits } from '../config/config.ts'
 import type { DoorKind, Identity, Rights } from './identity.ts'
+import type { RuleFinder } from './rule-index.ts'
 import type { Who } from './who.ts'
 
 /** Grants `rights` to whoever all of `who` hold for, until a moment (milliseconds of the epoch) if there is one. */
@@ -25,6 +26,11 @@ export interface ExportPolicy {
   readonly deny: readonly DenyRule[]
   /** The doors that lead to the export; absent means all of them. */
   readonly doors?: readonly DoorKind[]
+  /** Find the rules that could hold, where there are many. */
+  readonly find?: {
+    readonly allow?: RuleFinder<AllowRule> | undefined
+    readonly deny?: RuleFinder<DenyRule> | undefined
+  }
 }
 
 /** For the log, never for the visitor, who must not be able to tell them apart. */
@@ -54,19 +60,27 @@ export function decide(
   const { identity, door } = visitor
   if (policy.doors !== undefined && !policy.doors.includes(door)) return { kind: 'refused', reason: 'wrong door' }
 
-  const denied = policy.deny.find(rule => allHold(rule.who, identity))
+  const deny = policy.find?.deny?.(identity) ?? policy.deny
+  const denied = deny.find(rule => allHold(rule.who, identity))
   if (denied !== undefined) return { kind: 'refused', reason: 'denied', rule: denied.source }
 
-  // A rule without conditions would hold for everybody: it is no rule. (Above, the same slip keeps everybody out.)
-  const holding = policy.allow.filter(rule => rule.who.length > 0 && allHold(rule.who, identity))
-  const valid = holding.filter(rule => rule.untilMs === undefined || nowMs < rule.untilMs)
-  const granted = valid.find(rule => rule.rights === 'write') ?? valid[0]
+  let granted: AllowRule | undefined
+  let expired: AllowRule | undefined
+  for (const rule of policy.find?.allow?.(identity) ?? policy.allow) {
+    const isValid = rule.untilMs === undefined || nowMs < rule.untilMs
+    // What would change nothing is not asked.
+    if (isValid ? granted !== undefined && rule.rights === 'read' : expired !== undefined) continue
+    // A rule without conditions would hold for everybody: it is no rule. (Above, the same slip keeps everybody out.)
+    if (rule.who.length === 0 || !allHold(rule.who, identity)) continue
+    if (!isValid) expired = rule
+    else granted = rule
+    if (granted?.rights === 'write') break
+  }
   if (granted !== undefined) {
     const { rights, source, untilMs, limits } = granted
     const more = { ...(untilMs !== undefined && { untilMs }), ...(limits !== undefined && { limits }) }
     return { kind: 'granted', rights, rule: source, ...more }
   }
-  const expired = holding[0]
   return expired === undefined
     ? { kind: 'refused', reason: 'no rule' }
     : { kind: 'refused', reason: 'expired', rule: expired.source }

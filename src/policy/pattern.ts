@@ -1,4 +1,6 @@
 import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
+import type { Test } from './clue.ts'
+import { patternClue } from './pattern-clue.ts'
 
 /** Values whose parts are remembered: one visitor's are held against many patterns. */
 const REMEMBERED = 64
@@ -33,16 +35,22 @@ export function patternRules(form: Pick<PatternRules, 'separator' | 'ignoreCase'
  * Compiles a pattern once: `*` stands for one whole part that is not empty, `**` for any number of parts, none included;
  * anything else is literal. The test takes at most parts × parts steps, whatever the pattern.
  */
-export function parsePattern(text: string, rules: PatternRules): Parsed<(value: string) => boolean> {
+export function parsePattern(text: string, rules: PatternRules): Parsed<Test<string>> {
   const pattern = split(text, rules)
   if (pattern.some(part => part.includes('*') && part !== '*' && part !== '**')) {
     const kind = rules.separator === '/' ? 'path part' : 'label'
     return unparsed(`* stands for one whole ${kind} and ** for any number of them; neither can be a piece of one`)
   }
-  if (!text.includes('*') && !rules.ignoreCase) return parsed(value => value === text)
+  if (!text.includes('*') && !rules.ignoreCase) return parsed(literal(text))
   const { partsOf } = rules
-  if (!pattern.includes('**')) return parsed(value => matchesOneByOne(pattern, partsOf(value)))
-  return parsed(value => matches(pattern, partsOf(value)))
+  const clue = patternClue(pattern, rules)
+  if (!pattern.includes('**')) return parsed({ holds: value => matchesOneByOne(pattern, partsOf(value)), clue })
+  return parsed({ holds: value => matches(pattern, partsOf(value)), clue })
+}
+
+/** The condition to be just this text. */
+export function literal(text: string): Test<string> {
+  return { holds: value => value === text, clue: { id: 'is', key: text, keysOf: value => [value] } }
 }
 
 /** From the end, where names of one kind differ least often by chance: `*.lab.example`. */

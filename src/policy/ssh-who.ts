@@ -2,12 +2,13 @@
 import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
 import { printable } from '../protocol/strings.ts'
 import type { SshFacts } from '../ssh/facts.ts'
-import { parsePattern, patternRules } from './pattern.ts'
+import { clueWithin, type Test } from './clue.ts'
+import { literal, parsePattern, patternRules } from './pattern.ts'
 
 const LABELS = patternRules({ separator: '.', ignoreCase: false })
 
 /** Reads what stands behind `ssh:`, `user=bob` for example. */
-export function parseSshTest(text: string): Parsed<(facts: SshFacts) => boolean> {
+export function parseSshTest(text: string): Parsed<Test<SshFacts>> {
   const equals = text.indexOf('=')
   const field = equals < 0 ? text : text.slice(0, equals)
   const value = equals < 0 ? '' : text.slice(equals + 1)
@@ -18,13 +19,22 @@ export function parseSshTest(text: string): Parsed<(facts: SshFacts) => boolean>
   if (field === 'key') return keyTest(value)
   const pattern = parsePattern(value, LABELS)
   if (!pattern.ok) return pattern
-  if (field === 'user') return parsed(({ user }) => user !== undefined && pattern.value(user))
-  return parsed(({ principals }) => principals.some(pattern.value))
+  const { holds, clue } = pattern.value
+  if (field === 'principal') {
+    return parsed({
+      holds: ({ principals }) => principals.some(holds),
+      clue: clueWithin('principal', clue, ({ principals }) => principals),
+    })
+  }
+  return parsed({
+    holds: ({ user }) => user !== undefined && holds(user),
+    clue: clueWithin('user', clue, ({ user }) => (user === undefined ? [] : [user])),
+  })
 }
 
-function keyTest(text: string): Parsed<(facts: SshFacts) => boolean> {
+function keyTest(text: string): Parsed<Test<SshFacts>> {
   if (!/^SHA256:[A-Za-z0-9+/]{43}=?$/.test(text))
     return unparsed('a key is named by SHA256: and 43 characters, as `ssh-keygen -lf FILE` prints them')
-  const wanted = text.replace(/=$/, '')
-  return parsed(({ key }) => key === wanted)
+  const { holds, clue } = literal(text.replace(/=$/, ''))
+  return parsed({ holds: ({ key }) => holds(key), clue: clueWithin('key', clue, ({ key }) => [key]) })
 }

@@ -2,7 +2,8 @@ import { parseCidr } from '../config/cidr.ts'
 import { type Parsed, parsed, unparsed } from '../config/parsed.ts'
 import { printable } from '../protocol/strings.ts'
 import { parseCertificateTest } from './cert-who.ts'
-import { compileCidrs } from './cidr.ts'
+import { networkTest } from './cidr.ts'
+import { type Clue, clueWithin, type Test } from './clue.ts'
 import type { Identity } from './identity.ts'
 import { parsePattern, patternRules } from './pattern.ts'
 import { parseSshTest } from './ssh-who.ts'
@@ -12,10 +13,12 @@ export interface Who {
   /** As written: `cert:cn=alice`. */
   readonly text: string
   readonly holds: (identity: Identity) => boolean
+  /** It holds for nobody without one of these clues. Undefined: it could hold for anybody. */
+  readonly clues?: readonly Clue<Identity>[] | undefined
 }
 
 /** Groups by name, each compiled to whether an identity is in it. */
-export type Groups = ReadonlyMap<string, Who['holds']>
+export type Groups = ReadonlyMap<string, Omit<Who, 'text'>>
 
 const LABELS = patternRules({ separator: '.', ignoreCase: false })
 
@@ -28,8 +31,17 @@ const MAX_ID = 2 ** 32 - 2
  * of their own, for a rule that is not understood must not be one that is not there.
  */
 export function parseWho(text: string, groups: Groups = new Map()): Parsed<Who> {
-  const test = text.startsWith('group:') ? groupTest(text.slice('group:'.length), groups) : parseTest(text)
-  return test.ok ? parsed({ text, holds: test.value }) : test
+  if (text.startsWith('group:')) return groupWho(text, groups)
+  const test = parseTest(text)
+  if (!test.ok) return test
+  const { holds, clue } = test.value
+  return parsed({ text, holds, clues: clue && [clue] })
+}
+
+function groupWho(text: string, groups: Groups): Parsed<Who> {
+  const name = text.slice('group:'.length)
+  const group = groups.get(name)
+  return group === undefined ? unparsed(`there is no group "${printable(name, 64)}"`) : parsed({ text, ...group })
 }
 
 /**
@@ -41,8 +53,8 @@ export function whoProblem(text: string): string | undefined {
   return who.ok ? undefined : who.problem
 }
 
-function parseTest(text: string): Parsed<Who['holds']> {
-  if (text === 'anyone') return parsed(() => true)
+function parseTest(text: string): Parsed<Test<Identity>> {
+  if (text === 'anyone') return parsed({ holds: () => true })
   const colon = text.indexOf(':')
   const form = colon < 0 ? text : text.slice(0, colon)
   const value = colon < 0 ? '' : text.slice(colon + 1)
@@ -50,13 +62,12 @@ function parseTest(text: string): Parsed<Who['holds']> {
     case 'address':
       return addressTest(value)
     case 'cert':
-      return certificateTest(value)
+      return factTest(form, parseCertificateTest(value), ({ certificate }) => certificate)
     case 'uid':
-      return idTest(form, value)
     case 'gid':
       return idTest(form, value)
     case 'ssh':
-      return sshTest(value)
+      return factTest(form, parseSshTest(value), ({ ssh }) => ssh)
     case 'psk':
       return pskTest(value)
     default:
@@ -64,40 +75,40 @@ function parseTest(text: string): Parsed<Who['holds']> {
   }
 }
 
-function groupTest(name: string, groups: Groups): Parsed<Who['holds']> {
-  const isMember = groups.get(name)
-  return isMember === undefined ? unparsed(`there is no group "${printable(name, 64)}"`) : parsed(isMember)
+/** A condition on one fact: it does not hold for whom that is not known of. */
+function factTest<Fact>(
+  form: string,
+  test: Parsed<Test<Fact>>,
+  factOf: (identity: Identity) => Fact | undefined,
+): Parsed<Test<Identity>> {
+  if (!test.ok) return test
+  const { holds, clue } = test.value
+  const isMet = (identity: Identity): boolean => {
+    const fact = factOf(identity)
+    return fact !== undefined && holds(fact)
+  }
+  const factsOf = (identity: Identity): readonly Fact[] => {
+    const fact = factOf(identity)
+    return fact === undefined ? [] : [fact]
+  }
+  return parsed({ holds: isMet, clue: clueWithin(form, clue, factsOf) })
 }
 
-function addressTest(value: string): Parsed<Who['holds']> {
+function addressTest(value: string): Parsed<Test<Identity>> {
   const network = parseCidr(value)
   if (!network.ok) return network
-  const isInside = compileCidrs([network.value])
-  return parsed(identity => isInside(identity.address))
+  return factTest('address', parsed(networkTest(network.value)), ({ address }) => address)
 }
 
-function certificateTest(value: string): Parsed<Who['holds']> {
-  const test = parseCertificateTest(value)
-  if (!test.ok) return test
-  return parsed(({ certificate }) => certificate !== undefined && test.value(certificate))
-}
-
-function pskTest(value: string): Parsed<Who['holds']> {
+function pskTest(value: string): Parsed<Test<Identity>> {
   if (value === '') return unparsed('psk: needs the name of a key, like psk:bob')
-  const pattern = parsePattern(value, LABELS)
-  if (!pattern.ok) return pattern
-  return parsed(({ psk }) => psk !== undefined && pattern.value(psk))
+  return factTest('psk', parsePattern(value, LABELS), ({ psk }) => psk)
 }
 
-function sshTest(value: string): Parsed<Who['holds']> {
-  const test = parseSshTest(value)
-  if (!test.ok) return test
-  return parsed(({ ssh }) => ssh !== undefined && test.value(ssh))
-}
-
-function idTest(field: 'uid' | 'gid', value: string): Parsed<Who['holds']> {
+function idTest(field: 'uid' | 'gid', value: string): Parsed<Test<Identity>> {
   if (!/^(0|[1-9]\d{0,9})$/.test(value) || Number(value) > MAX_ID)
     return unparsed(`${field}: needs a number, like ${field}:1000`)
   const id = Number(value)
-  return parsed(identity => identity[field] === id)
+  const clue = { id: 'is', key: id, keysOf: (known: number) => [known] }
+  return factTest(field, parsed({ holds: known => known === id, clue }), identity => identity[field])
 }

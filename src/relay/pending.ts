@@ -4,6 +4,7 @@
  * nobody asked for is seen at once. Columns of numbers, so that a request allocates nothing.
  */
 
+import { ExportMeter } from '../observe/export-meter.ts'
 import { Cmd } from '../protocol/constants.ts'
 
 /** Slots at the start; the table doubles when it is full. */
@@ -16,6 +17,7 @@ export interface Change {
 }
 
 export class Pending {
+  readonly #meter: ExportMeter
   #count = 0
   #readBytes = 0
   #lastReadBytes = 0
@@ -30,8 +32,11 @@ export class Pending {
   #offsetLow = new Uint32Array(INITIAL_SLOTS)
   #length = new Float64Array(INITIAL_SLOTS)
   #missing = new Float64Array(INITIAL_SLOTS)
+  #began = new Float64Array(INITIAL_SLOTS)
 
-  constructor() {
+  /** `meter` is told how long requests take. */
+  constructor(meter = new ExportMeter()) {
+    this.#meter = meter
     for (let slot = INITIAL_SLOTS - 1; slot >= 0; slot--) this.#free.push(slot)
   }
 
@@ -69,6 +74,7 @@ export class Pending {
     this.#offsetLow[slot] = head.readUInt32BE(offsetAt + 4)
     this.#length[slot] = length
     this.#missing[slot] = expectedBytes
+    this.#began[slot] = this.#meter.begin(type)
     // The generation makes a second reply to a slot that has been used again since an unknown cookie.
     const generation = ((this.#generation[slot] ?? 0) + 1) >>> 0
     this.#generation[slot] = generation
@@ -141,6 +147,7 @@ export class Pending {
 
   /** The last reply of a slot has come. */
   remove(slot: number): void {
+    this.#meter.answered(this.typeOf(slot), this.#began[slot] ?? 0)
     this.#readBytes -= this.#missing[slot] ?? 0
     this.#live[slot] = 0
     this.#count--
@@ -160,6 +167,7 @@ export class Pending {
     this.#offsetLow = grown(this.#offsetLow, new Uint32Array(size))
     this.#length = grown(this.#length, new Float64Array(size))
     this.#missing = grown(this.#missing, new Float64Array(size))
+    this.#began = grown(this.#began, new Float64Array(size))
     for (let slot = size - 1; slot >= old; slot--) this.#free.push(slot)
   }
 }

@@ -4,6 +4,7 @@
  *
  * Not here: what the visitor may do (the rules come in as data), how the streams were made, and who is told of the end.
  */
+import { ExportMeter } from '../observe/export-meter.ts'
 import { Cmd, type Err, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { encodeRequest, RequestField } from '../protocol/request.ts'
@@ -60,6 +61,8 @@ export interface RelayOptions {
   readonly guard?: RangeGuard | undefined
   /** The metadata contexts that were negotiated: the upstream's ids, and the client's. */
   readonly contextIds?: ContextIds | undefined
+  /** Counts for the export. */
+  readonly meter?: ExportMeter | undefined
   /** Called once when the client will ask for nothing more; what it has asked for may still be on its way. */
   readonly leaving?: (() => void) | undefined
 }
@@ -77,7 +80,8 @@ export class Relay {
   }
   readonly #client: ByteStream
   readonly #upstream: ByteStream
-  readonly #pending = new Pending()
+  readonly #meter: ExportMeter
+  readonly #pending: Pending
   readonly #requests: Framer
   readonly #replies: Framer
   readonly #toUpstream: RequestOutlet
@@ -100,6 +104,8 @@ export class Relay {
   #isRetired = false
 
   constructor(options: RelayOptions) {
+    this.#meter = options.meter ?? new ExportMeter()
+    this.#pending = new Pending(this.#meter)
     this.#client = options.client
     this.#upstream = options.upstream
     this.#structured = options.structured
@@ -108,14 +114,15 @@ export class Relay {
     this.#isReadOnly = (options.flags & TransmissionFlag.READ_ONLY) !== 0
     this.#tellLeaving = options.leaving ?? (() => {})
     this.#late = new LateRequests({
-      waitMs: () => options.throttle.waitMs,
+      waitMs: () => this.#meter.wait(options.throttle.waitMs),
       relay: (chunk, from) => this.#relayRequests(chunk, from),
       caughtUp: isEnd => this.#caughtUp(isEnd),
     })
     const isQuiet = (): boolean => this.#held === 0 && !this.#late.waiting && this.#requests.atBoundary
     this.#settlings = new Settlings({ pending: this.#pending, isQuiet })
-    this.#toUpstream = new RequestOutlet(options.client, options.upstream, this.#pending)
-    this.#toClient = new ReplyOutlet(options.client, options.upstream)
+    const { client, upstream } = options
+    this.#toUpstream = new RequestOutlet({ client, upstream, pending: this.#pending, meter: this.#meter })
+    this.#toClient = new ReplyOutlet(client, upstream)
     const status = new BlockStatus(options.contextIds ?? new Map())
     const requests = new RequestGrammar(options, this.#pending, this.counters, {
       status,
@@ -244,6 +251,7 @@ export class Relay {
   }
 
   #relayReplies(chunk: Buffer): void {
+    const tookMs = this.#meter.take('reply')
     try {
       this.#replies.feed(chunk)
     } catch (error) {
@@ -252,6 +260,7 @@ export class Relay {
       return
     }
     this.#toClient.flush(chunk)
+    this.#meter.hand('reply', tookMs)
     if (!this.#toClient.isFree) this.#upstream.pause()
     if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
     if (this.#leaving) this.#leave()

@@ -1,3 +1,4 @@
+import type { ExportMeter } from '../observe/export-meter.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { Pending } from './pending.ts'
 
@@ -7,20 +8,32 @@ const LONE_REQUEST_BYTES = 8 * 1024
 /** Bytes that are gathered at most: more would leave the caches before the kernel copies them. */
 const GATHERED_BYTES = 256 * 1024
 
+/** What an outlet stands between. */
+export interface RequestOutletOptions {
+  readonly client: ByteStream
+  readonly upstream: ByteStream
+  readonly pending: Pending
+  /** Told how long requests are kept here. */
+  readonly meter: ExportMeter
+}
+
 /** Where requests leave for the upstream: gathers them, and keeps the memory of the client's chunks until they have left. */
 export class RequestOutlet {
   readonly #client: ByteStream
   readonly #upstream: ByteStream
   readonly #pending: Pending
+  readonly #meter: ExportMeter
+  #tookMs = 0
   #pieces: Buffer[] = []
   #chunks: Buffer[] = []
   #corked = false
   #gathered = 0
 
-  constructor(client: ByteStream, upstream: ByteStream, pending: Pending) {
+  constructor({ client, upstream, pending, meter }: RequestOutletOptions) {
     this.#client = client
     this.#upstream = upstream
     this.#pending = pending
+    this.#meter = meter
   }
 
   /** Takes a piece that passes, until the next flush. */
@@ -35,6 +48,7 @@ export class RequestOutlet {
   flush(chunk?: Buffer): void {
     const last = this.#pieces.pop()
     if (last !== undefined) this.#gather(last.length)
+    const tookMs = last === undefined || this.#corked ? 0 : this.#meter.take('request')
     for (const piece of this.#pieces) this.#upstream.write(piece)
     this.#pieces.length = 0
     if (chunk === undefined) {
@@ -44,6 +58,7 @@ export class RequestOutlet {
       this.#chunks.push(chunk)
       this.#upstream.write(last, this.#sent)
     }
+    this.#meter.hand('request', tookMs)
   }
 
   /** Gives back a chunk of which nothing is left to write; parts of it may be on their way. */
@@ -58,8 +73,10 @@ export class RequestOutlet {
   #gather(length: number): void {
     const isLone = this.#pending.count <= 1 && length < LONE_REQUEST_BYTES
     if (!this.#corked && isLone) return
-    if (!this.#corked) setImmediate(this.#uncork)
-    else if (this.#gathered < GATHERED_BYTES) {
+    if (!this.#corked) {
+      this.#tookMs = this.#meter.take('request')
+      setImmediate(this.#uncork)
+    } else if (this.#gathered < GATHERED_BYTES) {
       this.#gathered += length
       return
     } else this.#upstream.uncork()
@@ -71,6 +88,7 @@ export class RequestOutlet {
   readonly #uncork = (): void => {
     this.#corked = false
     this.#upstream.uncork()
+    this.#meter.hand('request', this.#tookMs)
   }
 
   readonly #sent = (): void => {

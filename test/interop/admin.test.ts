@@ -1,4 +1,7 @@
 // The admin socket, by the commands that use it.
+import { spawn } from 'node:child_process'
+import { once as finished } from 'node:events'
+import { existsSync, readFileSync } from 'node:fs'
 import { stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
@@ -66,6 +69,11 @@ test('a reload says what came of it', async ({ setup, gateway }) => {
   expect(await nbdgate('reload', '--socket', setup.socket)).toMatchObject({ code: 0 })
   await client.closed()
   await writeFile(running.configFile, 'version: 1\nports: []\n')
+  const told = await nbdgate('reload', '--json', '--socket', setup.socket)
+  expect([told.code, JSON.parse(told.stdout)]).toMatchObject([
+    1,
+    { kind: 'failed', problems: [expect.stringContaining('nbdgate.yaml:2:1')] },
+  ])
   const broken = await nbdgate('reload', '--socket', setup.socket)
   expect(broken.code).toBe(1)
   expect(broken.stderr).toMatch(/^nbdgate: all stays as it was:\n[\s\S]*nbdgate\.yaml:2:1: unknown key `ports`\n$/)
@@ -103,4 +111,45 @@ test('without a socket to ask the commands are of no use', async ({ setup, dir }
   await writeFile(file, setup.text('write').replace(/"admin": \{[^}]*\}/, '"log": {}'))
   const { code, stderr } = await nbdgate('kick', '1', '--config', file)
   expect([code, stderr]).toEqual([2, expect.stringContaining('there is no admin.socket')])
+})
+
+test('top shows who moves what, and ends a session after asking', async ({ setup, gateway, dir }) => {
+  const running = await gateway(setup.text('write'))
+  const client = await entered(running.port('tcp'))
+  const where = ['--socket', setup.socket]
+  const once = await nbdgate('top', ...where)
+  expect(once).toMatchObject({ code: 0, stderr: '' })
+  expect(once.stdout).toMatch(/^ID {2}WHO .*\n1 {3}address:127\.0\.0\.1 .*\n$/)
+  expect(await nbdgate('top', '--sort', 'nothing', ...where)).toMatchObject({ code: 2 })
+  expect(await nbdgate('top', '--interval', '0', ...where)).toMatchObject({ code: 2 })
+
+  // A terminal of 60 columns: `script` makes one, stty says how large it is.
+  const command = `stty cols 60 rows 12; exec '${process.execPath}' '${MAIN}' top --interval 0.2 --socket '${setup.socket}'`
+  const typed = join(dir, 'terminal')
+  const script = spawn('script', ['-qefc', command, typed], { env: { ...process.env, NO_COLOR: '1', TERM: 'xterm' } })
+  const ended = finished(script, 'close')
+  const shown = () => readFileSync(typed, 'utf8')
+  try {
+    await waitFor('the table', () => existsSync(typed) && shown().includes('1 session, '), { describe: shown })
+    const say = async (key: string, answer: string): Promise<void> => {
+      const before = shown().length
+      script.stdin.write(key)
+      await waitFor(answer, () => shown().slice(before).includes(answer), { describe: shown })
+    }
+    await say('k', 'choose one with')
+    await say('\u001b[B', '>1 ')
+    await say('k', 'end 1, address:127.0.0.1 on disk? y/n')
+    await say('n', 'q quit')
+    await say('s', 'by read')
+    await say('k', '? y/n')
+    await say('y', 'session 1 is ended')
+    await client.closed()
+    script.stdin.write('q')
+    expect(await ended).toEqual([0, null])
+  } finally {
+    script.kill('SIGKILL')
+  }
+  // The terminal is given back: its own screen, and a cursor.
+  expect(shown()).toContain('\u001b[?25h\u001b[?1049l')
+  expect(shown()).not.toContain('\u001b[7m')
 })

@@ -2,6 +2,7 @@
 // 82 ms on Node 20). Native packages stay outside the bundle, they are loaded from node_modules when they are needed.
 import { chmodSync } from 'node:fs'
 import { build } from 'esbuild'
+import { native } from './native.mjs'
 
 const root = new URL('../../', import.meta.url).pathname
 await build({
@@ -13,7 +14,7 @@ await build({
   platform: 'node',
   target: 'node20',
   format: 'esm',
-  external: ['koffi', 'ssh2'],
+  external: native,
   legalComments: 'linked',
   sourcemap: true,
   logLevel: 'warning',

@@ -24,6 +24,13 @@ export type Program =
   | 'ssh-agent'
   | 'script'
   | 'haproxy'
+  | 'bash'
+  | 'zsh'
+  | 'fish'
+  | 'mandoc'
+  | 'dpkg-deb'
+  | 'lintian'
+  | 'promtool'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

@@ -44,6 +44,13 @@ export const packages = {
   'ssh-agent': 'openssh-client',
   script: 'bsdutils',
   haproxy: 'haproxy',
+  bash: 'bash',
+  zsh: 'zsh',
+  fish: 'fish',
+  mandoc: 'mandoc',
+  'dpkg-deb': 'dpkg',
+  lintian: 'lintian',
+  promtool: 'prometheus',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

@@ -28,11 +28,13 @@ const LAYERS = [
 /** npm package → the layers that may know it. A package that is not here may be imported nowhere. */
 const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   '@hono/node-server': ['admin'],
+  '@hono/zod-openapi': ['admin'],
   commander: ['cli'],
   hono: ['admin'],
   koffi: ['platform'],
   'node-forge': ['pki'],
   pino: ['observe'],
+  'prom-client': ['observe'],
   ssh2: ['doors', 'upstreams', 'ssh'],
   yaml: ['config'],
   zod: ['config', 'cli'],

@@ -115,6 +115,53 @@ describe("README's log lines", () => {
   })
 })
 
+describe("README's troubleshooting", () => {
+  const read = (file: string) => readFileSync(new URL(`src/${file}`, root), 'utf8')
+  const files = readdirSync(new URL('src/', root), { recursive: true, encoding: 'utf8' })
+  const all = (text: string, pattern: RegExp) => [...text.matchAll(pattern)].map(match => match[1] ?? '')
+  /** What the chapter has in backticks. */
+  const named = new Set(all(chapter('Troubleshooting'), /`([^`]+)`/g))
+  /** What comes in a message behind the part that is always the same. */
+  const isNamed = (message: string) =>
+    named.has(message) || [...named].some(each => each.endsWith('…') && message.startsWith(each.slice(0, -1)))
+
+  it('has each code of an error', () => {
+    const texts = files.filter(file => /(^|\/)errors\.ts$/.test(file)).map(read)
+    const unions = texts.flatMap(text => all(text, /^export type \w+(?:Code|Reason) =((?:.*\n)+?)(?=\n)/gm))
+    const codes = [
+      ...unions.flatMap(union => all(union.replace(/\/\*\*.*\*\//g, ''), /'([^']+)'/g)),
+      ...texts.flatMap(text => all(text, /readonly code = '([A-Z]+)'/g)),
+    ]
+    expect(codes).toEqual(expect.arrayContaining(['DIAL', 'BAD_MAGIC', 'TIMEOUT', 'KEY_MISMATCH', 'TLS', 'wrong key']))
+    expect(codes.filter(code => !named.has(code))).toEqual([])
+  })
+
+  it('has each reply that a client can get, and its text', () => {
+    const calls = files
+      .filter(file => /^(negotiation|gateway)\/.*\.ts$/.test(file))
+      .flatMap(file => [...read(file).matchAll(/\brefus(?:al|e)\([^;\n]*?Rep\.(ERR_\w+)[^;\n]*?, ['`]([^'`$]+)/g)])
+    const told = calls.flatMap(([, reply = '', text = '']) => [reply, text.trim()])
+    expect(told).toEqual(expect.arrayContaining(['ERR_UNKNOWN', 'no such export for you', 'this door has no TLS']))
+    expect(told.filter(each => !isNamed(each) && !isNamed(`${each} `))).toEqual([])
+  })
+
+  it('has each reason for a no in the log', () => {
+    const text = files
+      .filter(file => /^(gateway|policy|doors)\/.*\.ts$/.test(file))
+      .map(read)
+      .join('\n')
+    const reasons = [
+      ...all(text, /\breason[:=] '([^']+)'/g),
+      ...all(text, /\breason = '([^']+)'/g),
+      ...all(text, /\b(?:prohibited|refused?)\((?:context, )?['`]([^'`$]+)/g),
+      ...all(text, /\? '(sessions[a-z-]*)'|return '(?:sessions[a-z-]*)'/g).filter(each => each !== ''),
+    ]
+    expect(reasons).toEqual(expect.arrayContaining(['no rule', 'an unknown key', 'this key may not go there', 'busy']))
+    const elsewhere = ['upstream failed'] // a line of the log of its own
+    expect(reasons.filter(each => !isNamed(each.trim()) && !isNamed(each) && !elsewhere.includes(each))).toEqual([])
+  })
+})
+
 describe("README's links", () => {
   it('lead to headings and files that are there', () => {
     const anchors = [...readme.matchAll(/^#+ (.*)$/gm)].map(([, title = '']) =>

@@ -16,6 +16,18 @@ describe('the line at the bottom', () => {
     expect(bytesText(5000 * 1024 ** 4)).toBe('5000 TiB')
   })
 
+  it('keeps to one line of a narrow terminal', () => {
+    let written = ''
+    const traffic = () => ({ sessions: 10, bytesRead: 0, bytesWritten: 0 })
+    const write = (text: string) => {
+      written += text
+    }
+    const progress = showProgress(traffic, write, () => 40)
+    vi.advanceTimersByTime(1000)
+    expect(written).toBe('\r\u001b[K10 sessions, read 0 B (0 B/s), written')
+    progress.stop()
+  })
+
   it('makes room for lines that stay, and is gone at the end', () => {
     let written = ''
     let sessions = 0

@@ -87,7 +87,10 @@ describe('nbdgate explain', () => {
     [['--export', 'disk', '--as', 'anyone'], 'nobody in particular'],
     [['--export', 'disk', '--as', 'ssh:user=*'], 'one name is needed'],
     [['--export', 'disk', '--as', 'cert:cn=alice', '--from', 'home'], '--from home: this is not an address'],
-    [['--export', 'disk', '--as', 'cert:cn=alice', '--door', 'barn'], '--door barn: not one of tls, ssh, tcp, unix'],
+    [
+      ['--export', 'disk', '--as', 'cert:cn=alice', '--door', 'barn'],
+      "argument 'barn' is invalid. Allowed choices are tls, ssh, tcp, unix",
+    ],
   ])('takes %j for a usage error', async (args, what) => {
     const { code, stdout, stderr } = await ask(TLS, ...args)
     expect([code, stdout]).toEqual([2, ''])

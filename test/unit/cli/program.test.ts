@@ -3,9 +3,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { run } from '../../../src/cli/program.ts'
-import { VERSION } from '../../../src/cli/version.ts'
 import { parseConfig } from '../../../src/config/load.ts'
 import { isNative } from '../../../src/doors/ssh2.ts'
+import { VERSION } from '../../../src/observe/version.ts'
 
 interface Ran {
   readonly code: number
@@ -101,6 +101,20 @@ describe('a configuration', () => {
       stdout: `${file}: fine: 1 doors, 0 exports\n`,
       stderr: '',
     })
+  })
+
+  it('is checked for programs too: problems with their places, or what is there, as JSON', async () => {
+    const bad = await nbdgate('check', '--json', configure('version: 2\ndoors: []\nexports: []\n'))
+    expect([bad.code, bad.stderr]).toEqual([2, ''])
+    expect(JSON.parse(bad.stdout)).toMatchObject({
+      problems: [
+        { line: 1, column: 10 },
+        { line: 2, column: 8 },
+      ],
+    })
+    const good = await nbdgate('check', configure('version: 1\ndoors: [{ unix: nbd.sock }]\nexports: []\n'), '--json')
+    expect(good.code).toBe(0)
+    expect(JSON.parse(good.stdout)).toMatchObject({ problems: [], warnings: [], doors: ['unix'], exports: [] })
   })
 
   it('that names a certificate which is not there ends check and serve with 2 and its path', async () => {

@@ -216,11 +216,6 @@ describe('keys of later versions are refused by name', () => {
     expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
   })
 
-  test.each(['http', 'token-file'])('admin: %s', key => {
-    const text = `version: 1\n${UNIX_DOOR}\nexports: []\nadmin: { socket: s, ${key}: x }\n`
-    expect(problemsOf(text)).toEqual([`4:21: \`${key}\` ${LATER}`])
-  })
-
   test.each(['prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
   })

@@ -34,6 +34,7 @@ function session(write: Audit['write'] = async () => 41) {
       return write(kind, facts)
     },
     note: (kind, facts) => void told.push({ kind, ...facts }),
+    state: () => undefined,
     close: async () => {},
   }
   return { session: new SessionAudit(audit, 7, { peer: '192.0.2.7:5000' }), told }

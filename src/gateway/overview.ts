@@ -1,0 +1,213 @@
+/**
+ * The gateway as seen from outside: its metrics, whether it is ready, what its exports do. All is put together when
+ * somebody asks. The sessions may run elsewhere: what they count comes as plain data, from as many processes as there are.
+ */
+import type { ExportFacts, LeaseFacts, Observed, ReadinessCheck, SessionFacts } from '../admin/managed.ts'
+import type { Config, ExportConfig } from '../config/config.ts'
+import { upstreamText } from '../config/upstream-text.ts'
+import type { Audit } from '../observe/audit.ts'
+import { gauge, type MetricFamily, type Value } from '../observe/metric-family.ts'
+import { exportLabel } from '../observe/session-meters.ts'
+import { printable } from '../protocol/strings.ts'
+import { buildFamilies } from './build-info.ts'
+import { type MaterialLife, materialFamilies, materialLives } from './material-life.ts'
+import { findings } from './material-watch.ts'
+import { UpstreamHealth } from './upstream-health.ts'
+
+/** How long what was found in files of key material holds. */
+const MATERIAL_FRESH_MS = 30_000
+
+/** What there is to look at. */
+export interface OverviewOptions {
+  readonly config: () => Config
+  readonly sessions: () => Promise<readonly SessionFacts[]>
+  readonly leases: () => readonly LeaseFacts[]
+  /** Connections that count against `limits.sessions`. */
+  readonly connections: () => number
+  readonly audit: Audit
+  readonly doors: () => readonly { readonly kind: string }[]
+  readonly isDraining: () => boolean
+  readonly lastReload: () => 'reloaded' | 'failed' | undefined
+  /** What each process with sessions has counted. */
+  readonly gather: () => Promise<readonly (readonly MetricFamily[])[]>
+}
+
+/** What an overview can tell. */
+export type Overview = Pick<Observed, 'exports' | 'metrics' | 'readiness'>
+
+export function createOverview(options: OverviewOptions): Overview {
+  const { config, gather } = options
+  const health = new UpstreamHealth()
+  const material = new MaterialView(config)
+  const startMs = Date.now()
+  const markServing = async (): Promise<void> => {
+    const serving = new Set((await options.sessions()).map(session => session.export))
+    for (const each of config().exports) if (serving.has(printable(each.name))) health.serves(each)
+  }
+  return {
+    exports: async () =>
+      exportFacts(options, health, { processes: await gather(), sessions: await options.sessions() }),
+    metrics: async () => {
+      await markServing()
+      // Not waited for: what it finds is in the next scrape.
+      void health.refresh(config().exports)
+      return [[...ownFamilies(options, health, material), ...startFamilies(startMs)], ...(await gather())]
+    },
+    readiness: async names => {
+      const { exports } = config()
+      const meant = names === undefined ? exports : exports.filter(({ name }) => names.includes(printable(name)))
+      await markServing()
+      await health.refresh(exports)
+      return [
+        { name: 'doors', problems: doorProblems(options) },
+        { name: 'upstreams', problems: [...absent(names, meant), ...upstreamProblems(meant, health)] },
+        { name: 'certificates', problems: material.problems() },
+        { name: 'audit trail', problems: auditProblems(options) },
+      ] satisfies ReadinessCheck[]
+    },
+  }
+}
+
+/** Files of key material, looked at now and then. */
+class MaterialView {
+  readonly #config: () => Config
+  #of: Config | undefined
+  #atMs = 0
+  #lives: readonly MaterialLife[] = []
+  #problems: readonly string[] = []
+
+  constructor(config: () => Config) {
+    this.#config = config
+  }
+
+  lives(): readonly MaterialLife[] {
+    this.#look()
+    return this.#lives
+  }
+
+  /** What can not be used any more. */
+  problems(): readonly string[] {
+    this.#look()
+    return this.#problems
+  }
+
+  #look(): void {
+    const config = this.#config()
+    if (this.#of === config && performance.now() - this.#atMs < MATERIAL_FRESH_MS) return
+    this.#of = config
+    this.#atMs = performance.now()
+    this.#lives = materialLives(config, Date.now())
+    this.#problems = findings(config).flatMap(({ level, text }) => (level === 'error' ? [text] : []))
+  }
+}
+
+function ownFamilies(options: OverviewOptions, health: UpstreamHealth, material: MaterialView): MetricFamily[] {
+  const { exports, limits, doors } = options.config()
+  const limited = exports.flatMap(({ name, limits: { sessions } }): Value[] =>
+    sessions === undefined ? [] : [[sessions, { export: exportLabel(name) }]],
+  )
+  const asked = exports.flatMap((each): Value[] => {
+    const known = health.of(each)
+    return known === undefined ? [] : [[Number(known.problem === undefined), { export: exportLabel(each.name) }]]
+  })
+  const kinds = [...new Set(doors.map(({ kind }) => kind))]
+  const open = kinds.map((kind): Value => [options.doors().filter(door => door.kind === kind).length, { kind }])
+  return [
+    ...buildFamilies(),
+    gauge('nbdgate_connections', 'Connections from accept to close.', [[options.connections()]]),
+    gauge('nbdgate_connections_limit', 'How many there may be at once: limits.sessions.', [[limits.sessions]]),
+    gauge('nbdgate_export_sessions_limit', 'Sessions that an export may have at once, where that is limited.', limited),
+    gauge('nbdgate_doors', 'Doors that are open.', open),
+    gauge('nbdgate_draining', 'Whether nobody is let in any more.', [[Number(options.isDraining())]]),
+    gauge('nbdgate_leases', 'Holders of leases.', leaseValues(exports, options.leases())),
+    gauge('nbdgate_upstream_up', 'Whether the upstream answered when it was asked last.', asked),
+    gauge('nbdgate_config_last_reload_successful', 'Whether the last reload was; 1 before the first one.', [
+      [Number(options.lastReload() !== 'failed')],
+    ]),
+    ...materialFamilies(material.lives(), Date.now()),
+    ...auditFamilies(options.audit),
+  ]
+}
+
+function startFamilies(startMs: number): readonly MetricFamily[] {
+  return [gauge('nbdgate_start_time_seconds', 'When the gateway started.', [[startMs / 1000]], 'min')]
+}
+
+function leaseValues(exports: readonly ExportConfig[], leases: readonly LeaseFacts[]): readonly Value[] {
+  return exports.flatMap(({ name }) =>
+    ['read', 'write'].map((access): Value => {
+      const held = leases.filter(lease => lease.export === printable(name) && lease.access === access)
+      return [held.length, { export: exportLabel(name), access }]
+    }),
+  )
+}
+
+function auditFamilies(audit: Audit): readonly MetricFamily[] {
+  const state = audit.state()
+  if (state === undefined) return []
+  return [
+    gauge('nbdgate_audit_failing', 'Whether the audit trail can not be written.', [[Number(state.failing)]]),
+    gauge('nbdgate_audit_waiting_records', 'Records of the audit trail that wait in memory.', [[state.waiting]]),
+    gauge('nbdgate_audit_lost_records', 'Records that were lost and that the trail does not tell of yet.', [
+      [state.lost],
+    ]),
+  ]
+}
+
+/** What is going on where the sessions are. */
+interface Going {
+  readonly processes: readonly (readonly MetricFamily[])[]
+  readonly sessions: readonly SessionFacts[]
+}
+
+function exportFacts(
+  options: OverviewOptions,
+  health: UpstreamHealth,
+  { processes, sessions }: Going,
+): readonly ExportFacts[] {
+  const leases = options.leases()
+  const bytes = processes.flat().filter(({ name }) => name === 'nbdgate_payload_bytes_total')
+  const sum = (name: string, direction: string): number =>
+    bytes
+      .flatMap(({ values }) => values)
+      .filter(({ labels }) => labels.export === exportLabel(name) && labels.direction === direction)
+      .reduce((total, { value }) => total + value, 0)
+  return options.config().exports.map(each => {
+    const name = printable(each.name)
+    const known = health.of(each)
+    return {
+      name,
+      description: each.description,
+      upstream: upstreamText(each.upstream),
+      upstreamState: known === undefined ? 'unknown' : known.problem === undefined ? 'up' : 'down',
+      doors: each.doors,
+      sharing: each.sharing.mode,
+      sessions: sessions.filter(session => session.export === name).map(({ id }) => id),
+      leases: leases.filter(lease => lease.export === name),
+      bytesRead: sum(each.name, 'read'),
+      bytesWritten: sum(each.name, 'write'),
+    }
+  })
+}
+
+function doorProblems({ isDraining, doors }: OverviewOptions): readonly string[] {
+  if (isDraining()) return ['the gateway is draining']
+  return doors().length === 0 ? ['no door is open'] : []
+}
+
+function absent(names: readonly string[] | undefined, meant: readonly ExportConfig[]): readonly string[] {
+  const missing = names?.filter(name => !meant.some(each => printable(each.name) === name)) ?? []
+  return missing.map(name => `${printable(name)}: there is no such export`)
+}
+
+function upstreamProblems(exports: readonly ExportConfig[], health: UpstreamHealth): readonly string[] {
+  return exports.flatMap(each => {
+    const problem = health.of(each)?.problem
+    return problem === undefined ? [] : [`${printable(each.name)}: ${upstreamText(each.upstream)}: ${problem}`]
+  })
+}
+
+function auditProblems({ audit, config }: OverviewOptions): readonly string[] {
+  const isFatal = config().audit?.onFailure === 'refuse' && audit.state()?.failing === true
+  return isFatal ? ['the audit trail can not be written: nobody new gets in'] : []
+}

@@ -1,0 +1,28 @@
+import type { Value } from './metric-family.ts'
+
+/** Counts by label values. */
+export class TallyMap {
+  readonly #names: readonly string[]
+  readonly #counts = new Map<string, { readonly labels: Readonly<Record<string, string>>; count: number }>()
+
+  /** `names`: of the labels. */
+  constructor(names: readonly string[]) {
+    this.#names = names
+  }
+
+  /** Counts one more for these values, in the order of the labels. */
+  add(values: readonly string[]): void {
+    const key = values.join('\0')
+    const entry = this.#counts.get(key)
+    if (entry !== undefined) {
+      entry.count++
+      return
+    }
+    const labels = Object.fromEntries(this.#names.map((name, index) => [name, values[index] ?? '']))
+    this.#counts.set(key, { labels, count: 1 })
+  }
+
+  values(): readonly Value[] {
+    return [...this.#counts.values()].map(({ labels, count }) => [count, labels])
+  }
+}

@@ -1,0 +1,58 @@
+/** A gateway that has what it is told to have. */
+import type { LeaseFacts, Managed, SessionFacts } from '../../../src/admin/managed.ts'
+import { gauge } from '../../../src/observe/metric-family.ts'
+
+export function session(id: number): SessionFacts {
+  const who = { peer: '192.0.2.7:50312', via: '10.0.0.2:4000', who: 'cert:cn=alice', door: 'tls', export: 'disk' }
+  const rights = {
+    rights: 'write',
+    lease: 'write',
+    rule: 'nbdgate.yaml:12',
+    since: '2026-11-25T10:00:00.000Z',
+  } as const
+  const counters = { reads: 3, writes: 2, flushes: 1, others: 0, refused: 0, bytesRead: 12288, bytesWritten: 8192 }
+  return { id, ...who, ...rights, ...counters, inFlight: 4 }
+}
+
+export const LEASE: LeaseFacts = {
+  export: 'disk',
+  sharing: 'readers-or-writer',
+  holder: 'cert:cn=alice',
+  peer: '192.0.2.7:50312',
+  access: 'write',
+  since: '2026-11-25T10:00:00.000Z',
+  sessions: [7],
+}
+
+export function managed(more: Partial<Managed> = {}): Managed {
+  return {
+    sessions: async () => [session(7)],
+    explain: async id =>
+      id === 7
+        ? { decision: { kind: 'granted', rights: 'write', rule: 'nbdgate.yaml:12' }, steps: [], sharing: 'cluster' }
+        : undefined,
+    leases: () => [LEASE],
+    exports: async () => [
+      {
+        name: 'disk',
+        description: undefined,
+        upstream: 'nbd://127.0.0.1:10810/disk',
+        upstreamState: 'up',
+        doors: undefined,
+        sharing: 'cluster',
+        sessions: [7],
+        leases: [LEASE],
+        bytesRead: 1,
+        bytesWritten: 2,
+      },
+    ],
+    metrics: async () => [[gauge('nbdgate_connections', 'Connections.', [[1]])]],
+    readiness: async () => [{ name: 'doors', problems: [] }],
+    listen: () => () => {},
+    kick: async id => id === 7,
+    releaseLease: async name => (name === 'disk' ? 1 : 0),
+    reload: async () => ({ kind: 'reloaded', sessionsEnded: 0 }),
+    drain: () => {},
+    ...more,
+  }
+}

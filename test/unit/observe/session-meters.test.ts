@@ -1,0 +1,54 @@
+import { expect, it } from 'vitest'
+import { SessionMeters } from '../../../src/observe/session-meters.ts'
+
+const relay = () => ({
+  counters: { reads: 0, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: 0, bytesWritten: 0 },
+  inFlight: 0,
+})
+
+const summary = (meters: SessionMeters) =>
+  Object.fromEntries(
+    meters.totals().map(({ name, counts, uses, inFlight }) => [name, [counts.reads, uses.length, inFlight]]),
+  )
+
+it('goes on counting what a session has done after its end, and counts it once', () => {
+  const meters = new SessionMeters()
+  meters.retain(['disk'])
+  const [one, two] = [relay(), relay()]
+  const end = meters.begin(one, { export: 'disk', rights: 'write' })
+  meters.begin(two, { export: 'disk', rights: 'read' })
+  one.counters.reads = 5
+  two.counters.reads = 2
+  two.inFlight = 1
+  expect(summary(meters)).toEqual({ disk: [7, 2, 1] })
+  end()
+  end()
+  two.counters.reads = 3
+  expect(summary(meters)).toEqual({ disk: [8, 1, 1] })
+})
+
+it('counts exports that are not configured any more as one, and loses nothing of them', () => {
+  const meters = new SessionMeters()
+  meters.retain(['a', 'b'])
+  const [one, two] = [relay(), relay()]
+  const end = meters.begin(one, { export: 'a', rights: 'write' })
+  meters.begin(two, { export: 'b', rights: 'write' })
+  meters.of('a').wait(250)
+  one.counters.reads = 5
+  two.counters.reads = 7
+  meters.retain([])
+  expect(summary(meters)).toEqual({ other: [12, 2, 0] })
+  one.counters.reads = 6
+  end()
+  expect(summary(meters)).toEqual({ other: [13, 1, 0] })
+  expect(meters.of('a').waitMs).toBe(250)
+  meters.begin(relay(), { export: 'c', rights: 'read' })
+  expect(Object.keys(summary(meters))).toEqual(['other'])
+})
+
+it('names exports so that a label can have it', () => {
+  const meters = new SessionMeters()
+  meters.retain(['a\n\u202eb', 'x'.repeat(4096)])
+  const names = meters.totals().map(({ name }) => name)
+  expect(names).toEqual(['a\\u{a}\\u{202e}b', `${'x'.repeat(128)}…`])
+})

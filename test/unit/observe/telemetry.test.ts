@@ -1,0 +1,112 @@
+import { expect, it } from 'vitest'
+import type { GatewayEvent } from '../../../src/observe/event-feed.ts'
+import { metricsText } from '../../../src/observe/metrics.ts'
+import { Telemetry } from '../../../src/observe/telemetry.ts'
+import { keptLog } from './trail.ts'
+
+const relay = (reads: number) => ({
+  counters: { reads, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: reads * 512, bytesWritten: 0 },
+  inFlight: 1,
+})
+
+/** The samples of a text whose line begins so. */
+const lines = (text: string, begin: string) => text.split('\n').filter(line => line.startsWith(begin))
+
+it('puts what several processes have counted together', async () => {
+  const processes = [3, 4].map(reads => {
+    const telemetry = new Telemetry()
+    telemetry.retain(['disk'])
+    telemetry.meters.begin(relay(reads), { export: 'disk', rights: 'read' })
+    telemetry.meters.of('disk').upstream.read.observe(1)
+    telemetry.hear(keptLog().log).warn({ reason: 'no rule' }, 'refused')
+    // What goes from one process to another is text.
+    return JSON.parse(JSON.stringify(telemetry.families()))
+  })
+  const text = await metricsText(processes)
+  expect(lines(text, 'nbdgate_requests_total{export="disk",kind="read"}')).toEqual([
+    'nbdgate_requests_total{export="disk",kind="read"} 7',
+  ])
+  expect(lines(text, 'nbdgate_sessions{')).toEqual([
+    'nbdgate_sessions{export="disk",rights="read"} 2',
+    'nbdgate_sessions{export="disk",rights="write"} 0',
+  ])
+  expect(lines(text, 'nbdgate_refusals_total{')).toEqual(['nbdgate_refusals_total{stage="export",reason="no rule"} 2'])
+  expect(lines(text, 'nbdgate_upstream_latency_seconds_count')).toEqual([
+    'nbdgate_upstream_latency_seconds_count{export="disk",kind="read"} 2',
+  ])
+  expect(lines(text, 'nbdgate_upstream_latency_seconds_bucket').slice(4, 7)).toEqual([
+    'nbdgate_upstream_latency_seconds_bucket{export="disk",kind="read",le="0.000512"} 0',
+    'nbdgate_upstream_latency_seconds_bucket{export="disk",kind="read",le="0.001024"} 2',
+    'nbdgate_upstream_latency_seconds_bucket{export="disk",kind="read",le="0.002048"} 2',
+  ])
+  expect(lines(text, 'nbdgate_processes')).toEqual(['nbdgate_processes 2'])
+})
+
+it('has a bound on its series, whatever peers send', async () => {
+  const telemetry = new Telemetry()
+  telemetry.retain(['disk'])
+  const log = telemetry.hear(keptLog().log)
+  for (let n = 0; n < 1000; n++) {
+    log.warn({ reason: `new reason ${n}`, export: `name ${n}` }, 'refused')
+    log.warn({ reason: `new reason ${n}`, user: `user ${n}` }, 'ssh login failed')
+    log.error({ code: `E${n}`, export: `name ${n}` }, 'upstream failed')
+    log.info({ why: `no longer allowed: rule ${n}`, export: `name ${n}`, lease: 'none' }, 'session ended')
+    log.info({ why: `why ${n}`, export: `name ${n}`, lease: 'none' }, 'session ended')
+  }
+  const text = await metricsText([telemetry.families()])
+  expect(lines(text, 'nbdgate_refusals_total{')).toEqual([
+    'nbdgate_refusals_total{stage="export",reason="other"} 1000',
+    'nbdgate_refusals_total{stage="ssh login",reason="other"} 1000',
+  ])
+  expect(lines(text, 'nbdgate_upstream_failures_total{')).toEqual([
+    'nbdgate_upstream_failures_total{export="other",code="other"} 1000',
+  ])
+  expect(lines(text, 'nbdgate_sessions_ended_total{')).toEqual([
+    'nbdgate_sessions_ended_total{why="no longer allowed"} 1000',
+    'nbdgate_sessions_ended_total{why="other"} 1000',
+  ])
+})
+
+it('counts an upstream that goes away as a failure of it', async () => {
+  const telemetry = new Telemetry()
+  telemetry.retain(['disk'])
+  const log = telemetry.hear(keptLog().log)
+  log.error({ export: 'disk', code: 'DIAL' }, 'upstream failed')
+  log.info({ export: 'disk', why: 'upstream gone', lease: 'read' }, 'session ended')
+  log.warn({ export: 'disk', why: 'upstream broke the protocol', lease: 'read' }, 'session ended')
+  const text = await metricsText([telemetry.families()])
+  expect(lines(text, 'nbdgate_upstream_failures_total{')).toEqual([
+    'nbdgate_upstream_failures_total{export="disk",code="DIAL"} 1',
+    'nbdgate_upstream_failures_total{export="disk",code="LOST"} 1',
+    'nbdgate_upstream_failures_total{export="disk",code="PROTOCOL"} 1',
+  ])
+})
+
+it('passes every line on, and tells of those that are events', () => {
+  const telemetry = new Telemetry()
+  const { log, lines: kept } = keptLog()
+  const heard = telemetry.hear(log)
+  const events: GatewayEvent[] = []
+  heard.info({ conn: 1, lease: 'none' }, 'session opened')
+  const unlisten = telemetry.events.listen(event => events.push(event))
+  heard.debug({ conn: 2 }, 'visitor gone')
+  heard.info({ conn: 2, lease: 'write' }, 'session opened')
+  heard.warn({ conn: 3, reason: 'denied' }, 'refused')
+  heard.info({ conn: 1, lease: 'none' }, 'session ended')
+  unlisten()
+  heard.warn({ conn: 4, reason: 'denied' }, 'refused')
+  expect(kept.map(({ level, message }) => `${level} ${message}`)).toEqual([
+    'info session opened',
+    'debug visitor gone',
+    'info session opened',
+    'warn refused',
+    'info session ended',
+    'warn refused',
+  ])
+  expect(events.map(({ kind, facts }) => [kind, facts.conn])).toEqual([
+    ['opened', 2],
+    ['lease', 2],
+    ['refused', 3],
+    ['ended', 1],
+  ])
+})
