@@ -201,7 +201,10 @@ interface Compiled {
 function compile(config: Config): Compiled {
   const groups = compileGroups(config.groups)
   const knownWho: KnownWho = new Map()
-  const listed = (config.discoveries ?? []).map(discovery => ({ discovery, policy: compilePolicy(discovery, groups, knownWho) }))
+  const listed = (config.discoveries ?? []).map(discovery => ({
+    discovery,
+    policy: compilePolicy(discovery, groups, knownWho),
+  }))
   // Of thousands that one entry publishes, each has the rules of that entry.
   const known = new Map(listed.map(({ discovery, policy }) => [discovery.allow, policy]))
   const policyOf = (each: ExportConfig): ExportPolicy => known.get(each.allow) ?? compilePolicy(each, groups, knownWho)
