@@ -15,7 +15,9 @@ export function checkCommand(): Command {
       }
       const { config, warnings } = loadAll(file, { strict: true })
       for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`)
-      process.stdout.write(`${file}: fine: ${config.doors.length} doors, ${config.exports.length} exports\n`)
+      const { discoveries = [] } = config
+      const listed = discoveries.length === 0 ? '' : `, and those that ${discoveries.length} upstreams list`
+      process.stdout.write(`${file}: fine: ${config.doors.length} doors, ${config.exports.length} exports${listed}\n`)
     })
 }
 

@@ -2,7 +2,7 @@
 import { accessSync, constants, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import type { Config } from '../config/config.ts'
-import { namedFiles } from '../config/named-files.ts'
+import { namedFiles, upstreamsOf } from '../config/named-files.ts'
 import { loadCertificates } from '../pki/material.ts'
 import { loadPsks } from '../pki/psk.ts'
 import { type Finding, fine, problem, warning } from './doctor-finding.ts'
@@ -84,7 +84,7 @@ function socketFindings(socket: string | undefined): readonly Finding[] {
 
 /** Certificates: their end and the strength of their keys; pre-shared keys: length and randomness. */
 export function keyFindings(config: Config, nowMs: number): readonly Finding[] {
-  const upstreams = config.exports.flatMap(({ upstream }) =>
+  const upstreams = upstreamsOf(config).flatMap(upstream =>
     upstream.kind === 'file' ? [] : [upstream.cert, upstream.ca],
   )
   const doors = config.doors.flatMap(door => (door.kind === 'tls' ? [door.cert, door.clientCa] : []))

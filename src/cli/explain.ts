@@ -3,7 +3,8 @@
 import { Command, Option } from 'commander'
 import { z } from 'zod'
 import { parseAddress } from '../config/cidr.ts'
-import type { Config, SharingMode } from '../config/config.ts'
+import type { Config, DiscoveryConfig, SharingMode } from '../config/config.ts'
+import { globMatches } from '../config/glob.ts'
 import { loadConfig } from '../config/load.ts'
 import { compileCidrs } from '../policy/cidr.ts'
 import { parseClaims } from '../policy/claims.ts'
@@ -100,7 +101,7 @@ function ofRules(flags: ExplainFlags): void {
   const config = loadConfig(flags.config, { validateWho: whoProblem })
   const identity = identityOf(flags)
   const door = doorOf(flags.door, identity, config)
-  const entry = config.exports.find(({ name }) => name === flags.export)
+  const entry = config.exports.find(({ name }) => name === flags.export) ?? listedAs(flags.export, config)
   const policy = entry === undefined ? undefined : compilePolicy(entry, compileGroups(config.groups))
   const cut = cutAtAccept(identity, door, config)
   const explained = explain(policy, { identity, door }, Date.now())
@@ -114,6 +115,11 @@ function ofRules(flags: ExplainFlags): void {
       ? `${JSON.stringify(answer, undefined, 2)}\n`
       : `${[...lines(explained, door, cut), ...sharingLines(explained, sharing)].join('\n')}\n`,
   )
+}
+
+/** The entry by which an upstream would publish the name, if it lists it. */
+function listedAs(name: string, { discoveries = [] }: Config): DiscoveryConfig | undefined {
+  return discoveries.find(({ prefix, pattern }) => name.startsWith(prefix) && globMatches(pattern, name))
 }
 
 function identityOf({ as, from }: ExplainFlags): Identity {

@@ -40,9 +40,7 @@ export function loadAll(file: string, { strict }: LoadAllOptions = { strict: fal
       if (door.kind === 'tls') return checkDoor(door, path, warnings)
       return door.kind === 'ssh' ? checkSshDoor(door, path, warnings) : []
     }),
-    ...config.exports.flatMap(({ upstream }, index) =>
-      checkUpstream(upstream, ['exports', index, 'upstream'], warnings),
-    ),
+    ...upstreamsAt(config).flatMap(({ upstream, path }) => checkUpstream(upstream, path, warnings)),
     ...checkEtcd(config.leases.etcd, ['leases'], warnings),
   ]
   const config = loadConfig(file, { validateWho: whoProblem, verify })
@@ -50,6 +48,15 @@ export function loadAll(file: string, { strict }: LoadAllOptions = { strict: fal
   if (strict && problems.length > 0) throw new ConfigError(problems)
   for (const warning of sharedNames(config)) warnings.add(warning)
   return { config, warnings: [...warnings] }
+}
+
+/** Every upstream, and where it is written. */
+function upstreamsAt({ exports, discoveries = [] }: Config): readonly { upstream: UpstreamConfig; path: Path }[] {
+  const listed = discoveries.map(({ from, index }) => ({ upstream: from, path: ['exports', index, 'from'] }))
+  const taken = new Set(discoveries.map(({ index }) => index))
+  const indexes = [...Array(exports.length + taken.size).keys()].filter(index => !taken.has(index))
+  const written = exports.map(({ upstream }, nth) => ({ upstream, path: ['exports', indexes[nth] ?? 0, 'upstream'] }))
+  return [...written, ...listed]
 }
 
 function tokenProblems({ admin }: Config): readonly FoundProblem[] {
@@ -107,7 +114,8 @@ function ringOf(door: SshDoorConfig): KeyRing {
 /** A key that no line binds to a name logs in with any: rules that go by names have to know. */
 export function sharedNames(config: Config): readonly string[] {
   const members = config.groups.flatMap(group => group.members)
-  const rules = [...config.exports.flatMap(({ allow, deny }) => [...allow, ...deny]), ...members]
+  const entries = [...config.exports, ...(config.discoveries ?? [])]
+  const rules = [...entries.flatMap(({ allow, deny }) => [...allow, ...deny]), ...members]
   if (!rules.some(({ who }) => who.some(text => text.startsWith('ssh:user=')))) return []
   return config.doors.flatMap(door => {
     if (door.kind !== 'ssh' || door.authorizedKeys === undefined) return []

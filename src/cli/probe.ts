@@ -52,7 +52,7 @@ interface ProbedExport {
 }
 
 async function list(upstream: UpstreamConfig): Promise<readonly ListEntry[] | string> {
-  return probe(upstream, async connected => listExports(connected.wire))
+  return probe(upstream, async ({ fixed, wire }) => (fixed ? listExports(wire) : 'this server knows no LIST'))
 }
 
 async function open(upstream: UpstreamConfig): Promise<ProbedExport | string> {

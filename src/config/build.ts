@@ -5,14 +5,19 @@ import type {
   AdminConfig,
   AuditConfig,
   Config,
+  DiscoveryConfig,
   DoorConfig,
   ExportConfig,
   LeasesConfig,
+  ListedUpstream,
   UpstreamConfig,
 } from './config.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { Path, Position } from './yaml-source.ts'
+
+/** How often an upstream is asked which exports it has. */
+const DEFAULT_REFRESH_MS = 30_000
 
 /** What the parts of a configuration are made with: absolute paths, and `nbdgate.yaml:34` for a place in the file. */
 interface Builder {
@@ -36,7 +41,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
     workers,
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
-    exports: checked.exports.map((each, index) => buildExport(each, builder, ['exports', index])),
+    ...buildExports(checked.exports, builder),
     groups: Object.entries(checked.groups).map(([name, members]) => ({
       name,
       members: members.map((who, index) => ({ who: list(who), source: builder.source(['groups', name, index]) })),
@@ -132,14 +137,29 @@ function buildSshDoor(
   }
 }
 
-function buildExport(checked: CheckedExport, builder: Builder, path: Path): ExportConfig {
-  const { name, description, doors, limits, sharing, holder, 'when-busy': whenBusy } = checked
+function buildExports(checked: readonly CheckedExport[], builder: Builder): Pick<Config, 'exports' | 'discoveries'> {
+  const exports: ExportConfig[] = []
+  const discoveries: DiscoveryConfig[] = []
+  for (const [index, each] of checked.entries()) {
+    const rules = buildRules(each, builder, ['exports', index])
+    const { name, upstream, from, prefix = '', refresh: refreshMs = DEFAULT_REFRESH_MS } = each
+    if (from !== undefined) {
+      const server = buildServer(from, builder)
+      discoveries.push({ ...rules, from: server, prefix, pattern: name ?? '*', refreshMs, index })
+    } else if (name !== undefined && upstream !== undefined) {
+      exports.push({ ...rules, name, upstream: buildUpstream(upstream, builder) })
+    }
+  }
+  return { exports, ...(discoveries.length > 0 && { discoveries }) }
+}
+
+/** What an entry says beside names and upstreams. */
+function buildRules(checked: CheckedExport, builder: Builder, path: Path): Omit<ExportConfig, 'name' | 'upstream'> {
+  const { description, doors, limits, sharing, holder, 'when-busy': whenBusy } = checked
   const luks = { atBytes: checked['luks-at'], mayFormat: checked['luks-format'] }
   const { source } = builder
   return {
-    name,
     ...(description !== undefined && { description }),
-    upstream: buildUpstream(checked.upstream, builder),
     allow: checked.allow.map(({ who, rights, until, limits: ofEach }, index) => ({
       who: list(who),
       rights,
@@ -156,8 +176,12 @@ function buildExport(checked: CheckedExport, builder: Builder, path: Path): Expo
   }
 }
 
-function buildUpstream(checked: CheckedExport['upstream'], { absolute }: Builder): UpstreamConfig {
-  if ('file' in checked) return { kind: 'file', path: absolute(checked.file) }
+function buildUpstream(checked: NonNullable<CheckedExport['upstream']>, builder: Builder): UpstreamConfig {
+  if ('file' in checked) return { kind: 'file', path: builder.absolute(checked.file) }
+  return buildServer(checked, builder)
+}
+
+function buildServer(checked: NonNullable<CheckedExport['from']>, { absolute }: Builder): ListedUpstream {
   const found = (uri: UpstreamUri): UpstreamUri => (uri.kind === 'unix' ? { ...uri, path: absolute(uri.path) } : uri)
   if (!('uri' in checked)) return found(checked)
   const { uri, ca, cert, key, identity, 'known-hosts': knownHosts, 'proxy-protocol': proxyProtocol } = checked

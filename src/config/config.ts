@@ -22,6 +22,8 @@ export interface Config {
   readonly doors: readonly DoorConfig[]
   /** Names are unique. */
   readonly exports: readonly ExportConfig[]
+  /** Exports that upstreams list. */
+  readonly discoveries?: readonly DiscoveryConfig[]
   /** Names are unique. */
   readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
@@ -137,6 +139,8 @@ export interface ExportConfig {
   readonly name: string
   readonly description?: string
   readonly upstream: UpstreamConfig
+  /** An upstream lists it; it is not written down. */
+  readonly isListed?: boolean
   readonly allow: readonly AllowRuleConfig[]
   readonly deny: readonly DenyRuleConfig[]
   /** Absent: every door. */
@@ -147,6 +151,21 @@ export interface ExportConfig {
   /** Present where only LUKS may go out. */
   readonly luks?: LuksConfig
   readonly source: string
+}
+
+/** A server that is asked which exports it has. */
+export type ListedUpstream = Exclude<UpstreamConfig, { kind: 'file' }>
+
+/** All exports that an upstream lists, under the same rules. */
+export interface DiscoveryConfig extends Omit<ExportConfig, 'name' | 'upstream' | 'isListed'> {
+  readonly from: ListedUpstream
+  /** Stands in front of the upstream's name. */
+  readonly prefix: string
+  /** The names that are published, with their prefix; `*` stands for any text. */
+  readonly pattern: string
+  readonly refreshMs: number
+  /** Its place among the file's exports. */
+  readonly index: number
 }
 
 /** Who may be on an export at once. */

@@ -8,6 +8,7 @@ import { resolve } from 'node:path'
 import { printable } from '../protocol/strings.ts'
 import { adminProblems } from './admin-checks.ts'
 import { formatAddress, parseAddress } from './cidr.ts'
+import { discoveryProblems } from './discovery-checks.ts'
 import { type Endpoint, parseEndpoint } from './endpoint.ts'
 import { leasesProblems } from './leases-checks.ts'
 import { asList, asMap } from './raw.ts'
@@ -53,7 +54,9 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
       if (map === undefined) return []
       const path = ['exports', index]
       return [
+        ...discoveryProblems(map, path),
         ...upstreamProblems(map.upstream, [...path, 'upstream'], options.folder),
+        ...upstreamProblems(map.from, [...path, 'from'], options.folder),
         ...luksProblems(map, path),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
         ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
@@ -141,8 +144,8 @@ function plainHost(host: string): string {
 function sameName(exports: readonly unknown[]): readonly PathProblem[] {
   const seen = new Set<unknown>()
   return exports.flatMap((each, index) => {
-    const name = asMap(each)?.name
-    if (typeof name !== 'string' || !seen.has(name)) {
+    const { name, from } = asMap(each) ?? {}
+    if (from !== undefined || typeof name !== 'string' || !seen.has(name)) {
       seen.add(name)
       return []
     }

@@ -2,13 +2,14 @@ import type { Config, DoorConfig, EtcdConfig, UpstreamConfig } from './config.ts
 
 /** The configuration itself and all files that it names to be read, absolute paths, each once. */
 export function namedFiles(config: Config): readonly string[] {
-  const files = [
-    config.file,
-    ...config.doors.flatMap(ofDoor),
-    ...config.exports.flatMap(each => ofUpstream(each.upstream)),
-    ...ofEtcd(config.leases.etcd),
-  ]
+  const upstreams = upstreamsOf(config).flatMap(ofUpstream)
+  const files = [config.file, ...config.doors.flatMap(ofDoor), ...upstreams, ...ofEtcd(config.leases.etcd)]
   return [...new Set(files.filter(file => file !== undefined))]
+}
+
+/** Every upstream that the configuration names. */
+export function upstreamsOf({ exports, discoveries = [] }: Config): readonly UpstreamConfig[] {
+  return [...exports.map(({ upstream }) => upstream), ...discoveries.map(({ from }) => from)]
 }
 
 function ofDoor(door: DoorConfig): readonly (string | undefined)[] {

@@ -23,6 +23,9 @@ const SECTOR_BYTES = 512
 /** How long a visitor may be unreachable: three probes need their time. */
 const MIN_VANISHED_MS = 3000
 const DEFAULT_VANISHED_MS = 30_000
+/** How often an upstream may be asked what it has. */
+const MIN_REFRESH_MS = 1000
+
 const LEASES_FORM = 'must be memory, { vanished-after: 30s }, or { etcd: [https://HOST:2379], … }'
 
 /** An election of etcd takes a second or two with its own settings; all leases would run out in it. */
@@ -113,24 +116,23 @@ const unixDoor = z
   })
   .describe('Unix socket door.')
 
+const uri = text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix://, nbds+unix:// or nbd+ssh://.')
+const longUri = z.strictObject({
+  uri: text(parseUpstreamUri).describe('NBD URI.'),
+  ca: path.optional().describe("Certificates (PEM) that the upstream's must come from."),
+  cert: path.optional().describe('Our client certificate, PEM.'),
+  key: path.optional().describe('Its private key, PEM.'),
+  identity: path.optional().describe('For nbd+ssh://: our private key.'),
+  'known-hosts': path.optional().describe('For nbd+ssh://: the keys of hosts, as OpenSSH keeps them.'),
+  'proxy-protocol': z
+    .enum(['v2'])
+    .optional()
+    .describe('Tells the upstream who the client is, in a PROXY header in front of NBD; it has to expect one.'),
+})
+
 const upstream = z
   .union(
-    [
-      text(parseUpstreamUri).describe('NBD URI: nbd://, nbds://, nbd+unix://, nbds+unix:// or nbd+ssh://.'),
-      z.strictObject({
-        uri: text(parseUpstreamUri).describe('NBD URI.'),
-        ca: path.optional().describe("Certificates (PEM) that the upstream's must come from."),
-        cert: path.optional().describe('Our client certificate, PEM.'),
-        key: path.optional().describe('Its private key, PEM.'),
-        identity: path.optional().describe('For nbd+ssh://: our private key.'),
-        'known-hosts': path.optional().describe('For nbd+ssh://: the keys of hosts, as OpenSSH keeps them.'),
-        'proxy-protocol': z
-          .enum(['v2'])
-          .optional()
-          .describe('Tells the upstream who the client is, in a PROXY header in front of NBD; it has to expect one.'),
-      }),
-      z.strictObject({ file: path.describe('File or block device, served without a server behind.') }),
-    ],
+    [uri, longUri, z.strictObject({ file: path.describe('File or block device, served without a server behind.') })],
     {
       error: issue =>
         Array.isArray(issue.input)
@@ -139,6 +141,8 @@ const upstream = z
     },
   )
   .describe('What is behind the export.')
+
+const server = z.union([uri, longUri], { error: '`from` is an NBD URI, or { uri: …, ca:, cert:, key: }' })
 
 const rates = {
   read: text(parseRate).optional().describe('Bytes of READs a second: 200MB/s.'),
@@ -163,9 +167,17 @@ const allowRule = z.strictObject({
 const exportKind = z.enum(['tls', 'ssh', 'tcp', 'unix'], { error: 'must be tls, ssh, tcp or unix' })
 
 const exportEntry = z.strictObject({
-  name: nbdString.describe('The name that clients ask for; "" is the default export.'),
+  name: nbdString
+    .optional()
+    .describe('The name that clients ask for; "" is the default export. With `from`: which ones, `*` is any text.'),
   description: nbdString.optional().describe('Shown to those who may use the export.'),
-  upstream,
+  upstream: upstream.optional(),
+  from: server.optional().describe('Instead of `upstream`: publishes all exports that this server lists.'),
+  prefix: nbdString.optional().describe('With `from`: what stands in front of the names that it lists.'),
+  refresh: text(parseDuration)
+    .refine(ms => ms >= MIN_REFRESH_MS, { error: 'must be at least 1s', abort: true })
+    .optional()
+    .describe('With `from`: how often it is asked; 30s without this.'),
   allow: z.array(allowRule).default([]).describe('Who may do what. No rule, no entry.'),
   deny: z.array(who).default([]).describe('Who may not; beats allow.'),
   doors: z

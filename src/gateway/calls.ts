@@ -7,7 +7,7 @@
  */
 import type { Socket } from 'node:net'
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, DiscoveryConfig } from '../config/config.ts'
 import type { Accepted, TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
@@ -32,6 +32,9 @@ export interface MainCalls {
   look(name: string, visit: Visit): Promise<Rights>
   leaving(conn: number): void
   release(name: string, visit: Visit): void
+
+  /** As Plane has it. */
+  seek(discovery: DiscoveryConfig): Promise<void>
 
   /** As SessionContext has it. */
   settle(conns: readonly number[]): Promise<void>
@@ -77,6 +80,9 @@ export interface WorkerCalls {
   prepare(config: Config): void
   /** Puts what was prepared into force; the sessions that were ended since their rights are gone. */
   commit(): Promise<readonly number[]>
+
+  /** Exports that upstreams list have come or gone; nobody who is in is asked again. */
+  replace(config: Config): void
 
   /** What it has counted. */
   families(): readonly MetricFamily[]

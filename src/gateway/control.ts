@@ -4,7 +4,8 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { SessionExplanation } from '../admin/managed.ts'
-import type { Config, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
+import type { Config, DiscoveryConfig, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
+import { globMatches } from '../config/glob.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
@@ -101,8 +102,11 @@ interface Entry {
   readonly policy: ExportPolicy
 }
 
-export function createControl(config: Config, leases: Leases): LocalControl {
-  let entries = compile(config)
+/** Looks again for what an upstream lists. Never rejects. */
+export type Seek = (discovery: DiscoveryConfig) => Promise<void>
+
+export function createControl(config: Config, leases: Leases, seek: Seek = async () => {}): LocalControl {
+  let { entries, listed } = compile(config)
   const sessions = new Tally()
   const rule = (entry: Entry | undefined, asker: Asker): Decision => {
     const decision = decide(entry?.policy, asker, Date.now())
@@ -131,12 +135,21 @@ export function createControl(config: Config, leases: Leases): LocalControl {
     if (answer.kind === 'unavailable') return { kind: 'refused', reason: 'leases', message: NO_LEASES }
     return { kind: 'refused', reason: 'busy', message: busyMessage(answer.by), by: answer.by }
   }
+  /** A name that is not there may be new at an upstream; who would not be granted it learns nothing of that. */
+  const find = async (name: string, asker: Asker): Promise<void> => {
+    const places = listed.filter(
+      ({ discovery: { prefix, pattern }, policy }) =>
+        name.startsWith(prefix) && globMatches(pattern, name) && decide(policy, asker, Date.now()).kind === 'granted',
+    )
+    await Promise.all(places.map(({ discovery }) => seek(discovery)))
+  }
   return {
     visible: async asker =>
       [...entries.values()]
         .filter(entry => rule(entry, asker).kind === 'granted')
         .map(({ config: { name, description } }) => ({ name, description })),
     decide: async (name, asker) => {
+      if (!entries.has(name)) await find(name, asker)
       const entry = entries.get(name)
       const decision = rule(entry, asker)
       if (decision.kind === 'refused') return decision
@@ -164,7 +177,7 @@ export function createControl(config: Config, leases: Leases): LocalControl {
       sessions.remove([exportKey(name), askerKey(name, asker)])
     },
     replace: next => {
-      entries = compile(next)
+      ;({ entries, listed } = compile(next))
       return leases.adopt(name => entries.get(name)?.config.sharing.mode)
     },
   }
@@ -192,8 +205,20 @@ function rateOf(key: string, limits: UseLimits | undefined): readonly Rate[] {
   return read === undefined && write === undefined && iops === undefined ? [] : [{ key, read, write, iops }]
 }
 
-function compile(config: Config): ReadonlyMap<string, Entry> {
+interface Compiled {
+  readonly entries: ReadonlyMap<string, Entry>
+  readonly listed: readonly { readonly discovery: DiscoveryConfig; readonly policy: ExportPolicy }[]
+}
+
+function compile(config: Config): Compiled {
   const groups = compileGroups(config.groups)
-  const known: KnownWho = new Map()
-  return new Map(config.exports.map(each => [each.name, { config: each, policy: compilePolicy(each, groups, known) }]))
+  const knownWho: KnownWho = new Map()
+  const listed = (config.discoveries ?? []).map(discovery => ({
+    discovery,
+    policy: compilePolicy(discovery, groups, knownWho),
+  }))
+  // Of thousands that one entry publishes, each has the rules of that entry.
+  const known = new Map(listed.map(({ discovery, policy }) => [discovery.allow, policy]))
+  const policyOf = (each: ExportConfig): ExportPolicy => known.get(each.allow) ?? compilePolicy(each, groups, knownWho)
+  return { entries: new Map(config.exports.map(each => [each.name, { config: each, policy: policyOf(each) }])), listed }
 }

@@ -1,3 +1,4 @@
+import type { DiscoveryConfig } from '../config/config.ts'
 import type { TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
@@ -104,6 +105,10 @@ export class Desk implements MainCalls {
   release(name: string, visit: Visit): void {
     this.#acquired.delete(visit.conn)
     this.#shared.plane.control.release(name, visit)
+  }
+
+  async seek(discovery: DiscoveryConfig): Promise<void> {
+    await this.#shared.plane.seek(discovery)
   }
 
   async settle(conns: readonly number[]): Promise<void> {

@@ -3,7 +3,7 @@
  * be done where the sessions are.
  */
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, DiscoveryConfig } from '../config/config.ts'
 import type { Door } from '../doors/door.ts'
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
@@ -24,7 +24,9 @@ export interface Plane {
   readonly log: Log
   /** What this process counts. */
   readonly telemetry: Telemetry
-  /** What is in force. */
+  /** Looks again for what an upstream lists; what is new is in force everywhere then. Never rejects. */
+  seek(discovery: DiscoveryConfig): Promise<void>
+  /** What is in force, with what upstreams list. */
   config(): Config
   /** Numbers a connection. */
   number(): number
@@ -45,6 +47,9 @@ export interface Floor {
    * more, before anything changes. @throws MaterialError, DoorError
    */
   apply(config: Config, commit: () => void): Promise<Changed>
+
+  /** Lets those who come from now on have the exports of this configuration: what upstreams list has changed. */
+  follow(config: Config): Promise<void>
 
   /** Those in transmission phase, the oldest first. */
   sessions(): Promise<readonly SessionFacts[]>

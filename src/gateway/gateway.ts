@@ -4,7 +4,8 @@
  * for another configuration while sessions run.
  */
 import type { LeaseFacts, SessionExplanation, SessionFacts } from '../admin/managed.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, DiscoveryConfig } from '../config/config.ts'
+import { upstreamsOf } from '../config/named-files.ts'
 import type { Door } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
@@ -14,6 +15,7 @@ import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { createControl } from './control.ts'
+import { Discoveries } from './discovery.ts'
 import type { Floor, Plane } from './floor.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { keepLeases } from './lease-keeper.ts'
@@ -87,16 +89,36 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     },
     log,
   )
-  const control = createControl(config, leases)
+  const seek = (each: DiscoveryConfig): Promise<void> => discoveries.seek(each)
+  const discoveries = new Discoveries(log, async () => await relist())
+  const control = createControl(config, leases, seek)
+  await discoveries.prepare(config)
+  discoveries.follow(config)
+  /** As it is written, and with what upstreams list. */
   let current = config
+  let inForce = discoveries.extend(config)
+  control.replace(inForce)
   let conn = 0
   let draining = false
-  const plane: Plane = { control, leases, audit, limits, log, telemetry, config: () => current, number: () => ++conn }
+  const kept = { control, leases, audit, limits, log, telemetry }
+  const plane: Plane = { ...kept, seek, config: () => inForce, number: () => ++conn }
   const processes = processCount(config.workers)
   const floor: Floor =
     workers === undefined || processes === 1 ? new LocalFloor(plane) : new WorkerFloor(plane, processes, workers)
+  let isOpen = false
+  const inTurn = turns()
+  /** What upstreams list has changed. */
+  const relist = async (): Promise<void> => {
+    if (!isOpen) return
+    await inTurn(async () => {
+      inForce = discoveries.extend(current)
+      control.replace(inForce)
+      await floor.follow(inForce)
+    })
+  }
   try {
-    await floor.apply(config, () => {})
+    await floor.apply(inForce, () => {})
+    isOpen = true
   } catch (error) {
     await floor.stop()
     await leases.close()
@@ -109,8 +131,10 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     let misfits: readonly Misfit[] = []
-    const { doors, ended: gone } = await floor.apply(next, () => {
-      misfits = control.replace(next)
+    const { doors, ended: gone } = await floor.apply(discoveries.extend(next), () => {
+      discoveries.follow(next)
+      inForce = discoveries.extend(next)
+      misfits = control.replace(inForce)
       limits.replace(next.limits)
       telemetry.retain(next.exports.map(({ name }) => name))
       current = next
@@ -127,7 +151,9 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   }
   const reload = async (load: () => Config): Promise<number> => {
     try {
-      return await take(load())
+      const next = load()
+      await discoveries.prepare(next)
+      return await inTurn(() => take(next))
     } catch (error) {
       audit.note('reload failed', { problem: error instanceof Error ? error.message : String(error) })
       throw error
@@ -136,6 +162,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const end = async (): Promise<void> => {
     draining = true
     leases.dismiss()
+    discoveries.close()
     unwatch()
     await floor.stop()
     await leases.close()
@@ -186,6 +213,16 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   }
 }
 
+/** Runs one thing after another. */
+function turns(): <T>(run: () => Promise<T>) => Promise<T> {
+  let last: Promise<unknown> = Promise.resolve()
+  return run => {
+    const next = last.then(run)
+    last = next.catch(() => {})
+    return next
+  }
+}
+
 /** The trail begins before the first door opens: it tells how each session came to be. */
 async function beginAudit(config: Config, log: Log): Promise<Audit> {
   if (config.state === undefined || config.audit === undefined) return NO_AUDIT
@@ -201,7 +238,7 @@ async function endAudit(audit: Audit): Promise<void> {
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */
 function checkUpstreamMaterial(config: Config, log: Log): void {
-  for (const { upstream } of config.exports) {
+  for (const upstream of upstreamsOf(config)) {
     if (upstream.kind === 'file' || !upstream.tls) continue
     for (const warning of loadClientMaterial(upstream).warnings) log.warn({ warning }, 'key material')
   }

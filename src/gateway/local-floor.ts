@@ -60,6 +60,9 @@ export class LocalFloor implements Floor {
     return { doors, ended: await this.#book.recheck() }
   }
 
+  /** Control is here, and has it. */
+  async follow(): Promise<void> {}
+
   async sessions(): Promise<readonly SessionFacts[]> {
     return this.#book.facts()
   }

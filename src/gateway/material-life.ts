@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import { upstreamsOf } from '../config/named-files.ts'
 import { gauge, type MetricFamily } from '../observe/metric-family.ts'
 import { certificatesEndMs, crlsEndMs } from '../pki/expiry.ts'
 
@@ -25,7 +26,7 @@ export function materialLives(config: Config, nowMs: number): readonly MaterialL
     look('client-ca', door.clientCa)
     look('crl', door.crl)
   }
-  for (const { upstream } of config.exports) {
+  for (const upstream of upstreamsOf(config)) {
     if (!('tls' in upstream) || !upstream.tls) continue
     look('upstream-client', upstream.cert)
     look('upstream-ca', upstream.ca)

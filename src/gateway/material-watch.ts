@@ -1,4 +1,5 @@
 import type { Config } from '../config/config.ts'
+import { upstreamsOf } from '../config/named-files.ts'
 import type { Log } from '../observe/log.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
 
@@ -31,7 +32,7 @@ export interface Finding {
 /** Looks at all key material that a configuration names. Never throws. */
 export function findings(config: Config): readonly Finding[] {
   const doors = config.doors.flatMap(door => (door.kind === 'tls' ? attempt(() => loadServerMaterial(door)) : []))
-  const upstreams = config.exports.flatMap(({ upstream }) =>
+  const upstreams = upstreamsOf(config).flatMap(upstream =>
     upstream.kind !== 'file' && upstream.tls ? attempt(() => loadClientMaterial(upstream)) : [],
   )
   return [...doors, ...upstreams]

@@ -1,11 +1,13 @@
 import type { UpstreamConfig } from '../config/config.ts'
-import { enter, greet, OptionRefused } from '../negotiation/client.ts'
-import type { Opened } from '../negotiation/host.ts'
+import { enter, greet, OptionRefused, type UpstreamWants } from '../negotiation/client.ts'
+import type { ContextWants, Opened } from '../negotiation/host.ts'
 import type { Rights } from '../policy/identity.ts'
 import { MAX_PAYLOAD_BYTES, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
+import type { MetaContext } from '../protocol/meta-context.ts'
 import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
+import type { ContextIds } from '../relay/block-status.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
@@ -26,6 +28,10 @@ export interface OpenExport extends Opened {
   readonly rule: string
   /** Structured replies: with the client, and with the upstream. */
   readonly structured: { readonly client: boolean; readonly upstream: boolean }
+  /** The upstream's id of each selected context → the client's, which is its place in `contexts`. */
+  readonly contextIds: ContextIds
+  /** The upstream was asked for its block sizes, and may insist on them. */
+  readonly hasBlockSize: boolean
 }
 
 /** What an export is opened with. */
@@ -36,6 +42,8 @@ export interface Opening {
   readonly rights: Rights
   readonly rule: string
   readonly structuredReplies: boolean
+  readonly contexts?: ContextWants | undefined
+  readonly blockSize?: boolean | undefined
   /** Whether further connections of this visitor will be granted the same. */
   readonly canMultiply: boolean
   /** Whom an upstream with `proxy-protocol` is told of. */
@@ -49,7 +57,7 @@ export interface Opening {
  * @throws UpstreamError DIAL, HANDSHAKE or REFUSED
  */
 export async function openExport(opening: Opening): Promise<OpenExport> {
-  const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh } = opening
+  const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh, contexts: wanted } = opening
   const header = proxyHeader(opening)
   const wants = { readOnly: rights === 'read' }
   // To open a file nobody looks at it, and its timer would outlive most sessions.
@@ -57,8 +65,15 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const link = await connectUpstream(upstream, wants, signal, ssh)
   if (header !== undefined) link.stream.write(header)
   const facts =
-    link.kind === 'file' ? { ...link, structuredReplies: false } : await negotiateUpstream(link, structuredReplies)
+    link.kind === 'file'
+      ? { ...link, structuredReplies: false, contexts: [] }
+      : await negotiateUpstream(link, { structuredReplies, contexts: wanted, blockSize: opening.blockSize })
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }
+  const contexts = inOrder(facts.contexts, wanted)
+  if (contexts === undefined) {
+    facts.stream.destroy()
+    throw new UpstreamError('HANDSHAKE', 'metadata contexts that the client was told of are gone')
+  }
   return {
     name,
     description,
@@ -71,7 +86,17 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     rights,
     rule,
     structured,
+    contexts: contexts.map(context => context.name),
+    hasBlockSize: opening.blockSize !== false,
+    contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
   }
+}
+
+/** Contexts in the order of the queries that name them, so that the client's ids stay; undefined if one to keep is not there. */
+function inOrder(found: readonly MetaContext[], wanted: ContextWants | undefined): readonly MetaContext[] | undefined {
+  if (wanted?.how !== 'keep') return found
+  const kept = wanted.queries.flatMap(query => found.find(({ name }) => name === query) ?? [])
+  return kept.length === wanted.queries.length && kept.length === found.length ? kept : undefined
 }
 
 /** What the upstream is told in front of NBD; undefined: it expects nothing. @throws UpstreamError DIAL */
@@ -85,7 +110,7 @@ function proxyHeader({ upstream, client }: Opening): Buffer | undefined {
 
 type ServerLink = Extract<Awaited<ReturnType<typeof connectUpstream>>, { kind: 'server' }>
 
-async function negotiateUpstream(link: ServerLink, structuredReplies: boolean) {
+async function negotiateUpstream(link: ServerLink, wants: UpstreamWants) {
   let stream = link.stream
   try {
     const { secure } = link
@@ -97,7 +122,7 @@ async function negotiateUpstream(link: ServerLink, structuredReplies: boolean) {
             return new Wire(stream, NEGOTIATE_MS)
           }
     const connected = await greet(new Wire(stream, NEGOTIATE_MS), upgrade)
-    const facts = await enter(connected, link.export, { structuredReplies })
+    const facts = await enter(connected, link.export, wants)
     // A server sends nothing before it is asked: what is there already can not be a reply to anything.
     if (connected.wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes before the first request')
     return { ...facts, stream }

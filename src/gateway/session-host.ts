@@ -3,6 +3,7 @@ import type { SessionExplanation } from '../admin/managed.ts'
 import type { UpstreamConfig } from '../config/config.ts'
 import type { Secured, Visitor } from '../doors/door.ts'
 import type { TlsErrorReason } from '../doors/errors.ts'
+import { OptionRefused } from '../negotiation/client.ts'
 import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
 import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
@@ -140,6 +141,8 @@ export class SessionHost implements Host<OpenExport> {
       if (!(error instanceof UpstreamError)) throw error
       this.#forget()
       if (wants.enter) this.#leave()
+      const isUnasked = error.cause instanceof OptionRefused && error.cause.reply === Rep.ERR_BLOCK_SIZE_REQD
+      if (isUnasked) return refusal(Rep.ERR_BLOCK_SIZE_REQD, 'ask for block sizes and keep to them')
       this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
@@ -255,20 +258,42 @@ export class SessionHost implements Host<OpenExport> {
   #reusable(name: string, granted: Granted, wants: Wants, canMultiply: boolean): OpenExport | undefined {
     const opened = this.#opened
     const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
+    // What has been listed is not selected, and what is to be listed or selected has to be asked for.
+    const hasContexts = wants.contexts.queries.join('\0') === this.#selected(opened).join('\0')
     const isGrantedSo = opened?.rights === granted.rights && this.#canMultiply === canMultiply
-    return isSame && isGrantedSo && this.#upstream === granted.upstream ? opened : undefined
+    // An upstream that was asked for its block sizes insists on them, which a client that did not ask can not know.
+    const hasSizes = wants.blockSize ? opened?.hasBlockSize : opened?.blockSize.minimum === 1
+    const isReady = isSame && hasSizes === true && isGrantedSo && hasContexts && wants.contexts.how !== 'list'
+    return isReady && this.#upstream === granted.upstream ? { ...opened, contexts: wants.contexts.queries } : undefined
+  }
+
+  /** Names of the contexts that BLOCK_STATUS would report on. */
+  #selected(opened: OpenExport | undefined): readonly string[] {
+    return opened === undefined || opened.contextIds.size === 0 ? [] : opened.contexts
   }
 
   async #dial(name: string, granted: Granted, wants: Wants, canMultiply: boolean): Promise<OpenExport> {
     this.#forget()
     const { description, upstream, rights, rule } = granted
-    const { structuredReplies } = wants
+    const { structuredReplies, contexts, blockSize } = wants
     const { dials } = this.#context
     const client = this.#client
     this.#upstream = upstream
     this.#canMultiply = canMultiply
     const opened = await dials.run(upstream, () =>
-      openExport({ name, description, upstream, rights, rule, structuredReplies, canMultiply, client, ssh: dials.ssh }),
+      openExport({
+        name,
+        description,
+        upstream,
+        rights,
+        rule,
+        structuredReplies,
+        contexts,
+        blockSize,
+        canMultiply,
+        client,
+        ssh: dials.ssh,
+      }),
     )
     this.#opened = opened
     return opened

@@ -81,6 +81,10 @@ export class WorkerFloor implements Floor {
     return { doors, ended: ((await rechecked) ?? []).flat() }
   }
 
+  async follow(config: Config): Promise<void> {
+    await this.#all(({ link }) => inTime(link.ask('replace', config), undefined))
+  }
+
   async sessions(): Promise<readonly SessionFacts[]> {
     const found = await this.#all(async ({ link, worker }) => {
       const sessions = await inTime(link.ask('sessions'), [])

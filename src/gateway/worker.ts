@@ -94,10 +94,15 @@ class Worker implements WorkerCalls {
     const open = rooms.prepare(config.doors, config.limits.negotiationMs)
     this.#prepared = () => {
       this.#config = config
-      this.#telemetry.retain(config.exports.map(({ name }) => name))
+      this.#telemetry.retain(config.exports.filter(({ isListed }) => isListed !== true).map(({ name }) => name))
       replace(config)
       open()
     }
+  }
+
+  replace(config: Config): void {
+    this.#config = config
+    this.#here.replace(config)
   }
 
   async commit(): Promise<readonly number[]> {
@@ -170,7 +175,7 @@ class Worker implements WorkerCalls {
     const telemetry = this.#telemetry
     const log = telemetry.hear(logLines(config.log.level, { write: line => link.tell('log', line) }))
     telemetry.events.listen(event => link.tell('event', event))
-    const policy = createControl(config, new MemoryLeases())
+    const policy = createControl(config, new MemoryLeases(), each => link.ask('seek', each))
     const shared = {
       control: remoteControl(policy, link),
       audit: remoteAudit(link, config.audit !== undefined),

@@ -16,12 +16,16 @@ import { ProtocolError } from '../protocol/errors.ts'
 import {
   decodeExportNameReply,
   decodeGreeting,
+  decodeOldstyle,
   EXPORT_NAME_REPLY_SIZE,
   EXPORT_NAME_ZEROES,
   encodeClientFlags,
   GREETING_SIZE,
+  isOldstyle,
+  OLDSTYLE_SIZE,
 } from '../protocol/handshake.ts'
 import { type BlockSize, decodeInfoReply, encodeInfoRequest } from '../protocol/info.ts'
+import { decodeMetaContext, encodeMetaQuery, type MetaContext } from '../protocol/meta-context.ts'
 import { nameOf } from '../protocol/names.ts'
 import {
   decodeOptionReplyHeader,
@@ -32,13 +36,13 @@ import {
 } from '../protocol/option.ts'
 import { printable } from '../protocol/strings.ts'
 import type { Wire } from '../stream/wire.ts'
-import type { ListEntry } from './host.ts'
+import type { ContextWants, ListEntry } from './host.ts'
 
 /** Longest option reply that an upstream may send. */
 const MAX_REPLY_BYTES = 64 * 1024
 
-/** Replies to one GO, and entries of one LIST, before the upstream is taken for broken. */
-const MAX_REPLIES = { go: 32, list: 100_000 } as const
+/** Replies to one GO, entries of one LIST, and contexts, before the upstream is taken for broken. */
+const MAX_REPLIES = { go: 32, list: 100_000, contexts: 1000 } as const
 
 /** Longest LIST in bytes of names and descriptions. */
 const MAX_LIST_BYTES = 32 * 1024 * 1024
@@ -50,6 +54,8 @@ export interface UpstreamExport {
   readonly flags: number
   readonly blockSize: BlockSize
   readonly structuredReplies: boolean
+  /** The metadata contexts that were found: listed, or selected. */
+  readonly contexts: readonly MetaContext[]
 }
 
 /** The upstream said no: what to, with which reply type, and its text made printable. */
@@ -70,6 +76,8 @@ export interface Connected {
   readonly wire: Wire
   readonly fixed: boolean
   readonly noZeroes: boolean
+  /** The only export of a server of oldstyle negotiation; it is in transmission phase already. */
+  readonly oldstyle?: { readonly sizeBytes: bigint; readonly flags: number }
 }
 
 /**
@@ -77,7 +85,13 @@ export interface Connected {
  * @throws ProtocolError, StreamError, OptionRefused (STARTTLS), and what `secure` throws
  */
 export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>): Promise<Connected> {
-  const flags = decodeGreeting(await wire.read(GREETING_SIZE))
+  const greeting = await wire.read(GREETING_SIZE)
+  if (isOldstyle(greeting) && secure === undefined) {
+    const rest = await wire.read(OLDSTYLE_SIZE - GREETING_SIZE)
+    const oldstyle = decodeOldstyle(Buffer.concat([greeting, rest]))
+    return { wire, fixed: false, noZeroes: false, oldstyle }
+  }
+  const flags = decodeGreeting(greeting)
   const fixed = (flags & HandshakeFlag.FIXED_NEWSTYLE) !== 0
   const noZeroes = (flags & HandshakeFlag.NO_ZEROES) !== 0
   await wire.write(encodeClientFlags((fixed ? ClientFlag.FIXED_NEWSTYLE : 0) | (noZeroes ? ClientFlag.NO_ZEROES : 0)))
@@ -90,34 +104,47 @@ export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>):
   return { wire: await secure(wire), fixed, noZeroes }
 }
 
+/** What an upstream is asked for beside the export. */
+export interface UpstreamWants {
+  readonly structuredReplies: boolean
+  readonly contexts?: ContextWants | undefined
+  /** Not asked for its block sizes, a server has to take what the spec's defaults allow for. True without this. */
+  readonly blockSize?: boolean | undefined
+}
+
 /**
  * Asks for an export; the upstream is in transmission phase afterwards.
  * @throws ProtocolError, StreamError; OptionRefused: the connection must not be used again, since older nbd-servers lose
  * step after a refused GO
  */
-export async function enter(
-  connected: Connected,
-  name: string,
-  wants: { readonly structuredReplies: boolean },
-): Promise<UpstreamExport> {
+export async function enter(connected: Connected, name: string, wants: UpstreamWants): Promise<UpstreamExport> {
   const { wire } = connected
-  if (!connected.fixed) return checked({ ...(await exportName(connected, name)), structuredReplies: false })
+  const plain = { structuredReplies: false, contexts: [] }
+  const { oldstyle } = connected
+  // It can not be asked for a name: what it has is the default export.
+  if (oldstyle !== undefined && name !== '') throw new ProtocolError('BAD_REPLY', 'an oldstyle server has no names')
+  if (oldstyle !== undefined) return checked({ ...oldstyle, blockSize: DEFAULT_BLOCK_SIZE, ...plain })
+  if (!connected.fixed) return checked({ ...(await exportName(connected, name)), ...plain })
   const structuredReplies = wants.structuredReplies && (await agree(wire, Opt.STRUCTURED_REPLY))
-  await wire.write(encodeOption(Opt.GO, encodeInfoRequest({ name, infos: [Info.BLOCK_SIZE] })))
+  const contexts = structuredReplies ? await findContexts(wire, name, wants.contexts) : []
+  const agreed = { structuredReplies, contexts }
+  await wire.write(
+    encodeOption(Opt.GO, encodeInfoRequest({ name, infos: wants.blockSize === false ? [] : [Info.BLOCK_SIZE] })),
+  )
   let facts: { sizeBytes: bigint; flags: number } | undefined
   let blockSize: BlockSize = DEFAULT_BLOCK_SIZE
   for (let count = 0; count < MAX_REPLIES.go; count++) {
     const { reply, data } = await readReply(wire, Opt.GO)
-    if (reply === Rep.ERR_UNSUP) return checked({ ...(await exportName(connected, name)), structuredReplies })
+    if (reply === Rep.ERR_UNSUP) return checked({ ...(await exportName(connected, name)), ...agreed })
     if (isErrorReply(reply)) throw refused(Opt.GO, reply, data)
     if (reply === Rep.ACK) {
       if (facts === undefined) throw new ProtocolError('BAD_REPLY', 'GO acknowledged without INFO_EXPORT')
-      return checked({ ...facts, blockSize, structuredReplies })
+      return checked({ ...facts, blockSize, ...agreed })
     }
     if (reply !== Rep.INFO) throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to GO`)
     const info = decodeInfoReply(data)
     if (info.kind === 'export') facts = info
-    if (info.kind === 'block size') blockSize = info
+    if (info.kind === 'block size' && wants.blockSize !== false) blockSize = info
   }
   throw new ProtocolError('BAD_REPLY', 'endless replies to GO')
 }
@@ -137,6 +164,40 @@ export async function listExports(wire: Wire): Promise<readonly ListEntry[]> {
   throw new ProtocolError('BAD_REPLY', 'endless replies to LIST')
 }
 
+/** Lists or selects metadata contexts; none where the upstream says no. */
+async function findContexts(
+  wire: Wire,
+  name: string,
+  wants: ContextWants | undefined,
+): Promise<readonly MetaContext[]> {
+  if (wants === undefined || (wants.queries.length === 0 && wants.how !== 'list')) return []
+  const option = wants.how === 'list' ? Opt.LIST_META_CONTEXT : Opt.SET_META_CONTEXT
+  await wire.write(encodeOption(option, encodeMetaQuery({ name, queries: wants.queries })))
+  const found: MetaContext[] = []
+  while (found.length <= MAX_REPLIES.contexts) {
+    const { reply, data } = await readReply(wire, option)
+    if (reply === Rep.ACK) return checkedContexts(found, option)
+    if (isPassable(reply)) return []
+    if (reply !== Rep.META_CONTEXT) throw refused(option, reply, data)
+    found.push(decodeMetaContext(data))
+  }
+  throw new ProtocolError('BAD_REPLY', `endless replies to ${nameOf(Opt, option)}`)
+}
+
+/** Holds the contexts against what can be: each with a name of its own and, once selected, an id. */
+function checkedContexts(found: readonly MetaContext[], option: Opt): readonly MetaContext[] {
+  const names = new Set(found.map(({ name }) => name))
+  const ids = new Set(found.map(({ id }) => id))
+  const isDouble = names.size < found.length || (option === Opt.SET_META_CONTEXT && ids.size < found.length)
+  if (isDouble) throw new ProtocolError('BAD_REPLY', 'the same metadata context twice')
+  return found
+}
+
+/** Tells the upstream that nothing more is wanted of it. @throws StreamError */
+export async function leave(wire: Wire): Promise<void> {
+  await wire.write(encodeOption(Opt.ABORT))
+}
+
 async function exportName(
   { wire, noZeroes }: Connected,
   name: string,
@@ -151,8 +212,13 @@ async function agree(wire: Wire, option: typeof Opt.STRUCTURED_REPLY): Promise<b
   await wire.write(encodeOption(option))
   const { reply, data } = await readReply(wire, option)
   if (reply === Rep.ACK) return true
-  if (isErrorReply(reply) && reply !== Rep.ERR_TLS_REQD && reply !== Rep.ERR_SHUTDOWN) return false
+  if (isPassable(reply)) return false
   throw refused(option, reply, data)
+}
+
+/** Whether the export may be entered all the same after an option was refused so. */
+function isPassable(reply: number): boolean {
+  return isErrorReply(reply) && reply !== Rep.ERR_TLS_REQD && reply !== Rep.ERR_SHUTDOWN
 }
 
 async function readReply(wire: Wire, option: Opt): Promise<{ reply: number; data: Buffer }> {

@@ -15,6 +15,8 @@ export interface Opened extends ListEntry {
   /** Transmission flags, cut to what was granted. */
   readonly flags: number
   readonly blockSize: BlockSize
+  /** Names of the metadata contexts that the wants' queries have found; the client's id of each is its place here. */
+  readonly contexts: readonly string[]
 }
 
 /** A no that the haggling goes on after. */
@@ -26,10 +28,22 @@ export interface Refusal {
   readonly message: string
 }
 
+/**
+ * Which metadata contexts are wanted of an export. `list`: tell which ones there are. `select`: BLOCK_STATUS is to report
+ * on those that are found. `keep`: on exactly these, of which the client was told before.
+ */
+export interface ContextWants {
+  readonly how: 'list' | 'select' | 'keep'
+  readonly queries: readonly string[]
+}
+
 /** What an export is opened for. */
 export interface Wants {
   /** The client negotiated structured replies. */
   readonly structuredReplies: boolean
+  readonly contexts: ContextWants
+  /** The client has asked for block sizes, and so will keep to them. */
+  readonly blockSize: boolean
   /** GO or EXPORT_NAME: the transmission phase follows. INFO: nothing does. */
   readonly enter: boolean
   /** Aborted when the client has gone: nobody waits for the answer. */

@@ -3,18 +3,20 @@
  * is read whole before anybody decides on it, so that no refusal can leave bytes on the wire. What exists and who may
  * have it is the Host's business; no option byte of the client ever reaches an upstream.
  */
-import { ClientFlag, HandshakeFlag, Opt, Rep } from '../protocol/constants.ts'
+import { ClientFlag, HandshakeFlag, Info, Opt, Rep } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { CLIENT_FLAGS_SIZE, encodeExportNameReply, encodeGreeting } from '../protocol/handshake.ts'
 import { decodeInfoRequest } from '../protocol/info.ts'
+import { decodeMetaQuery, encodeMetaContext } from '../protocol/meta-context.ts'
 import { decodeOptionHeader, encodeOptionReply, encodeServerEntry, OPTION_HEADER_SIZE } from '../protocol/option.ts'
 import { decodeString } from '../protocol/strings.ts'
 import type { Wire } from '../stream/wire.ts'
-import { type Host, isRefusal, type Opened, type Refusal } from './host.ts'
+import { type ContextWants, type Host, isRefusal, type Opened, type Refusal, type Wants } from './host.ts'
 import { infoReplies } from './info-replies.ts'
 
-/** Options before the haggling ends; each export that LIST showed allows for one more (qemu asks INFO for each). */
+/** Options before the haggling ends; each export that LIST showed allows for more: clients ask for each what it is. */
 const MAX_OPTIONS = 32
+const OPTIONS_PER_EXPORT = 4
 
 /** Longest option that is looked at; longer ones are drained and refused. */
 const MAX_OPTION_BYTES = 64 * 1024
@@ -35,8 +37,12 @@ export type Negotiated<Export> =
 
 /** What is agreed so far; forgotten at STARTTLS. */
 interface Agreed {
-  structuredReplies: boolean
+  readonly structuredReplies: boolean
+  /** What SET_META_CONTEXT has selected last. */
+  readonly selected?: { readonly name: string; readonly contexts: readonly string[] } | undefined
 }
+
+const NO_CONTEXTS: ContextWants = { how: 'keep', queries: [] }
 
 type Step<Export> = Negotiated<Export> | undefined
 
@@ -116,8 +122,11 @@ class Haggling<Export extends Opened> {
         return this.#infoOrGo(option, data)
       case Opt.STRUCTURED_REPLY:
         if (data.length > 0) return this.#refuse(option, Rep.ERR_INVALID, 'STRUCTURED_REPLY carries no data')
-        this.#agreed.structuredReplies = true
+        this.#agreed = { ...this.#agreed, structuredReplies: true }
         return this.#reply(option, Rep.ACK)
+      case Opt.LIST_META_CONTEXT:
+      case Opt.SET_META_CONTEXT:
+        return this.#contexts(option, data)
       default:
         return this.#refuse(option, Rep.ERR_UNSUP, 'option not supported')
     }
@@ -135,7 +144,7 @@ class Haggling<Export extends Opened> {
   async #exportName(data: Buffer): Promise<Step<Export>> {
     const name = decodeString(data)
     if (name === undefined) return { kind: 'refused' }
-    const opened = await this.#host.open(name, { ...this.#agreed, enter: true, gone: this.#wire.gone })
+    const opened = await this.#host.open(name, this.#wants(name, true))
     // proto.md, "NBD_OPT_EXPORT_NAME": there is no error reply; the server MUST terminate the session.
     if (isRefusal(opened)) return { kind: 'refused' }
     await this.#wire.write(encodeExportNameReply(opened.sizeBytes, opened.flags, this.#zeroes))
@@ -145,7 +154,7 @@ class Haggling<Export extends Opened> {
   async #list(data: Buffer): Promise<undefined> {
     if (data.length > 0) return this.#refuse(Opt.LIST, Rep.ERR_INVALID, 'LIST carries no data')
     const entries = await this.#host.list()
-    this.#optionsLeft += Math.max(0, entries.length - this.#listed)
+    this.#optionsLeft += OPTIONS_PER_EXPORT * Math.max(0, entries.length - this.#listed)
     this.#listed = Math.max(this.#listed, entries.length)
     const infos = entries.map(({ name, description }) => encodeServerEntry(name, description))
     return this.#acknowledge(Opt.LIST, Rep.SERVER, infos)
@@ -169,11 +178,43 @@ class Haggling<Export extends Opened> {
     const request = decodeInfoRequest(data)
     if (request === 'invalid') return this.#refuse(option, Rep.ERR_INVALID, 'malformed option')
     if (request === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'export name longer than 4096 bytes')
-    const wants = { ...this.#agreed, enter: option === Opt.GO, gone: this.#wire.gone }
-    const opened = await this.#host.open(request.name, wants)
+    const opened = await this.#host.open(request.name, {
+      ...this.#wants(request.name, option === Opt.GO),
+      blockSize: option === Opt.INFO || request.infos.includes(Info.BLOCK_SIZE),
+    })
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
     await this.#acknowledge(option, Rep.INFO, infoReplies(request, opened))
     return option === Opt.GO ? this.#transmission(opened) : undefined
+  }
+
+  async #contexts(
+    option: typeof Opt.LIST_META_CONTEXT | typeof Opt.SET_META_CONTEXT,
+    data: Buffer,
+  ): Promise<undefined> {
+    const isSet = option === Opt.SET_META_CONTEXT
+    // proto.md, "NBD_OPT_SET_META_CONTEXT": replaces what was selected before, also when it fails.
+    if (isSet) this.#agreed = { ...this.#agreed, selected: undefined }
+    const asked = decodeMetaQuery(data)
+    if (asked === 'invalid') return this.#refuse(option, Rep.ERR_INVALID, 'malformed option')
+    if (asked === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'a string longer than 4096 bytes')
+    if (!this.#agreed.structuredReplies) {
+      return this.#refuse(option, Rep.ERR_INVALID, 'metadata contexts need STRUCTURED_REPLY first')
+    }
+    const { name, queries } = asked
+    const wanted: ContextWants = { how: isSet ? 'select' : 'list', queries }
+    const opened = await this.#host.open(name, { ...this.#wants(name, false), contexts: wanted })
+    if (isRefusal(opened)) return this.#refuseExport(option, opened)
+    if (isSet) this.#agreed = { ...this.#agreed, selected: { name, contexts: opened.contexts } }
+    // proto.md, "NBD_OPT_LIST_META_CONTEXT": the id is reserved and SHOULD be zero.
+    const contexts = opened.contexts.map((context, at) => encodeMetaContext({ id: isSet ? at : 0, name: context }))
+    return this.#acknowledge(option, Rep.META_CONTEXT, contexts)
+  }
+
+  /** proto.md, "Metadata querying": contexts hold for the export that they were selected for. */
+  #wants(name: string, enter: boolean): Wants {
+    const { structuredReplies, selected } = this.#agreed
+    const contexts: ContextWants = selected?.name === name ? { how: 'keep', queries: selected.contexts } : NO_CONTEXTS
+    return { structuredReplies, contexts, blockSize: !enter, enter, gone: this.#wire.gone }
   }
 
   #refuseExport(option: number, refusal: Refusal): Promise<undefined> {

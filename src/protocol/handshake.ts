@@ -30,7 +30,7 @@ export function encodeGreeting(handshakeFlags: number): Buffer {
 
 /**
  * Handshake flags of a server's greeting.
- * @throws ProtocolError BAD_MAGIC when this is no NBD server, or one that only knows oldstyle negotiation.
+ * @throws ProtocolError BAD_MAGIC when this is no NBD server, or one of oldstyle negotiation.
  */
 export function decodeGreeting(bytes: Buffer): number {
   if (bytes.readBigUInt64BE(0) !== Magic.NBDMAGIC) throw new ProtocolError('BAD_MAGIC', 'not an NBD server')
@@ -38,6 +38,27 @@ export function decodeGreeting(bytes: Buffer): number {
   if (second === Magic.CLISERV) throw new ProtocolError('BAD_MAGIC', 'the server only speaks oldstyle negotiation')
   if (second !== Magic.IHAVEOPT) throw new ProtocolError('BAD_MAGIC', 'neither newstyle nor oldstyle negotiation')
   return bytes.readUInt16BE(16)
+}
+
+/** All that an oldstyle server says before the transmission phase. */
+export const OLDSTYLE_SIZE = 152
+
+/** Whether a greeting, of which there are GREETING_SIZE bytes, is that of oldstyle negotiation. */
+export function isOldstyle(bytes: Buffer): boolean {
+  return bytes.readBigUInt64BE(0) === Magic.NBDMAGIC && bytes.readBigUInt64BE(8) === Magic.CLISERV
+}
+
+/**
+ * The whole of oldstyle negotiation, 152 bytes; the client says nothing.
+ *
+ *     0  u64  NBDMAGIC
+ *     8  u64  0x00420281861253
+ *    16  u64  export size in bytes
+ *    24  u32  flags: handshake (high 16 bits), transmission (low 16)
+ *    28  124 zero bytes
+ */
+export function decodeOldstyle(bytes: Buffer): { readonly sizeBytes: bigint; readonly flags: number } {
+  return { sizeBytes: bytes.readBigUInt64BE(16), flags: bytes.readUInt16BE(26) }
 }
 
 /** Client flags (u32). */

@@ -40,6 +40,12 @@ export interface Grammar {
 
   /** Gets the payload of what is dropped, in pieces whose memory is not its own. */
   dropped?(bytes: Buffer): void
+
+  /** Whether `passes` wants to see the payload of what is kept. */
+  readonly isWatching?: boolean
+
+  /** Gets it in pieces, before they leave. @throws ProtocolError */
+  passes?(bytes: Buffer): void
 }
 
 export class Framer {
@@ -124,7 +130,7 @@ export class Framer {
       this.#grammar.dropped?.(this.#chunk.subarray(at, end))
       this.#kept = end
       if (this.#payloadLeft === 0) this.#dropping = false
-    }
+    } else if (this.#grammar.isWatching === true) this.#grammar.passes?.(this.#chunk.subarray(at, end))
     return end
   }
 

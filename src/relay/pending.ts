@@ -57,9 +57,9 @@ export class Pending {
 
   /**
    * Remembers the request whose cookie, offset and length stand at `cookieAt`, `offsetAt` of `head`, and writes our own
-   * cookie in place of the client's. `expectedBytes` is what a READ waits for, 0 for all others.
+   * cookie in place of the client's. `expectedBytes` is what a READ waits for, 0 for all others. Returns the slot.
    */
-  add(head: Buffer, cookieAt: number, offsetAt: number, type: number, length: number, expectedBytes: number): void {
+  add(head: Buffer, cookieAt: number, offsetAt: number, type: number, length: number, expectedBytes: number): number {
     if (this.#free.length === 0) this.#grow()
     const slot = this.#free.pop() ?? 0
     this.#count++
@@ -80,6 +80,7 @@ export class Pending {
     this.#generation[slot] = generation
     head.writeUInt32BE(generation, cookieAt)
     head.writeUInt32BE(slot, cookieAt + 4)
+    return slot
   }
 
   /** The slot that the cookie at `cookieAt` of `head` names, or -1 when no such request is out. */

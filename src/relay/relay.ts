@@ -11,6 +11,7 @@ import { encodeRequest, RequestField } from '../protocol/request.ts'
 import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.ts'
 import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
+import { BlockStatus, type ContextIds } from './block-status.ts'
 import { Framer, MAX_HEAD_BYTES } from './framer.ts'
 import { LateRequests } from './late-requests.ts'
 import { Pending } from './pending.ts'
@@ -58,6 +59,8 @@ export interface RelayOptions {
   /** What the client sent ahead of the answer to GO. */
   readonly early: Buffer
   readonly guard?: RangeGuard | undefined
+  /** The metadata contexts that were negotiated: the upstream's ids, and the client's. */
+  readonly contextIds?: ContextIds | undefined
   /** Counts for the export. */
   readonly meter?: ExportMeter | undefined
   /** Called once when the client will ask for nothing more; what it has asked for may still be on its way. */
@@ -120,13 +123,15 @@ export class Relay {
     const { client, upstream } = options
     this.#toUpstream = new RequestOutlet({ client, upstream, pending: this.#pending, meter: this.#meter })
     this.#toClient = new ReplyOutlet(client, upstream)
+    const status = new BlockStatus(options.contextIds ?? new Map())
     const requests = new RequestGrammar(options, this.#pending, this.counters, {
+      status,
       refuse: this.#refuse,
       pass: request => this.#requests.inject(request),
     })
     this.#requests = new Framer(requests, this.#toUpstream.take)
     this.#replies = new Framer(
-      new ReplyGrammar(options.structured, this.#pending),
+      new ReplyGrammar(options.structured, this.#pending, status),
       this.#toClient.take,
       options.upstream.headroomBytes,
     )
@@ -282,7 +287,7 @@ export class Relay {
   /** Answers a request that is refused here, between two replies of the upstream. */
   readonly #refuse = (type: number, error: Err, head: Buffer, at: number): void => {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
-    const chunk = this.#structured.client && type === Cmd.READ
+    const chunk = this.#structured.client && (type === Cmd.READ || type === Cmd.BLOCK_STATUS)
     this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
     this.#toClient.flush()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)

@@ -7,6 +7,7 @@ import { Cmd, MAX_STRING_BYTES, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType
 import { ProtocolError } from '../protocol/errors.ts'
 import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField, DATA_CHUNK_SIZE } from '../protocol/structured-reply.ts'
+import { type BlockStatus, CONTEXT_ID_SIZE, isStatusLength } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
 import type { Pending } from './pending.ts'
 
@@ -28,12 +29,15 @@ export interface ReplyKinds {
 export class ReplyGrammar implements Grammar {
   payloadBytes = 0
   replacement: Buffer = Buffer.alloc(0)
+  isWatching = false
   readonly #structured: ReplyKinds
   readonly #pending: Pending
+  readonly #status: BlockStatus | undefined
 
-  constructor(structured: ReplyKinds, pending: Pending) {
+  constructor(structured: ReplyKinds, pending: Pending, status?: BlockStatus) {
     this.#structured = structured
     this.#pending = pending
+    this.#status = status
   }
 
   headBytes(bytes: Buffer, at: number, available: number): number {
@@ -52,8 +56,14 @@ export class ReplyGrammar implements Grammar {
   judge(bytes: Buffer, at: number): Verdict {
     const slot = this.#pending.find(bytes, at + SimpleReplyField.COOKIE)
     if (slot < 0) throw new ProtocolError('UNKNOWN_COOKIE', 'a reply to no request')
+    this.isWatching = false
     const simple = bytes.readUInt32BE(at) === Magic.SIMPLE_REPLY
     return simple ? this.#judgeSimple(slot, bytes, at) : this.#judgeChunk(slot, bytes, at)
+  }
+
+  /** The extents of a status chunk. */
+  passes(bytes: Buffer): void {
+    this.#status?.passes(bytes)
   }
 
   #judgeSimple(slot: number, bytes: Buffer, at: number): Verdict {
@@ -61,6 +71,10 @@ export class ReplyGrammar implements Grammar {
     const isRead = pending.typeOf(slot) === Cmd.READ
     // proto.md, "Structured reply chunk message": READ MUST be answered by chunks once they are negotiated.
     if (isRead && this.#structured.upstream) throw new ProtocolError('BAD_REPLY', 'a simple reply to READ')
+    // proto.md, "Metadata querying": the reply MUST be sent as a structured reply.
+    if (pending.typeOf(slot) === Cmd.BLOCK_STATUS) {
+      throw new ProtocolError('BAD_REPLY', 'a simple reply to BLOCK_STATUS')
+    }
     const error = bytes.readUInt32BE(at + SimpleReplyField.ERROR)
     this.payloadBytes = isRead && error === 0 ? pending.lengthOf(slot) : 0
     let verdict: Verdict = Verdict.KEEP
@@ -82,6 +96,7 @@ export class ReplyGrammar implements Grammar {
     if (done && !pending.hasFailed(slot) && pending.missingOf(slot) !== 0) {
       throw new ProtocolError('BAD_REPLY', `a READ that ended ${pending.missingOf(slot)} bytes short`)
     }
+    if (done && pending.typeOf(slot) === Cmd.BLOCK_STATUS) this.#status?.done(slot, pending.hasFailed(slot))
     this.payloadBytes = length - fixedPayload(type, length)
     pending.restoreCookie(slot, bytes, at + ChunkField.COOKIE)
     if (done) pending.remove(slot)
@@ -97,6 +112,11 @@ export class ReplyGrammar implements Grammar {
         break
       case ReplyType.OFFSET_HOLE:
         this.#deliver(slot, bytes.readUInt32BE(at + ChunkField.PAYLOAD + 8), bytes, at)
+        break
+      case ReplyType.BLOCK_STATUS:
+        if (this.#status === undefined) throw new ProtocolError('BAD_REPLY', 'block status, never negotiated')
+        this.#status.begin(slot, bytes, at + ChunkField.PAYLOAD, length)
+        this.isWatching = true
         break
       default:
         // proto.md, "Structured reply types": an unknown error type fails the request, any other ends the connection.
@@ -144,10 +164,13 @@ function fixedPayload(type: number, length: number): number {
         ? length === HOLE_PAYLOAD
         : isError
           ? length >= ERROR_PAYLOAD && length <= MAX_ERROR_PAYLOAD
-          : type !== ReplyType.NONE || length === 0
+          : type === ReplyType.BLOCK_STATUS
+            ? isStatusLength(length)
+            : type !== ReplyType.NONE || length === 0
   if (!known) throw new ProtocolError('BAD_LENGTH', `chunk type ${type} of ${length} bytes`)
   if (type === ReplyType.OFFSET_DATA) return 8
   if (type === ReplyType.OFFSET_HOLE) return HOLE_PAYLOAD
+  if (type === ReplyType.BLOCK_STATUS) return CONTEXT_ID_SIZE
   return isError ? length : 0
 }
 

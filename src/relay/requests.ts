@@ -13,6 +13,7 @@ import {
 } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
+import type { BlockStatus } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
 import { isChange, type Pending } from './pending.ts'
 import type { ReplyKinds } from './replies.ts'
@@ -65,6 +66,8 @@ export interface Outward {
   readonly refuse: Refuse
   /** Passes on a request that was held back, head and payload. */
   readonly pass: (request: Buffer) => void
+  /** Gets to know of each BLOCK_STATUS; undefined: the client may not ask. */
+  readonly status?: BlockStatus | undefined
 }
 
 export class RequestGrammar implements Grammar {
@@ -86,7 +89,7 @@ export class RequestGrammar implements Grammar {
     this.#pending = pending
     this.#counters = counters
     this.#outward = outward
-    this.#allowedFlags = allowedFlags(rules)
+    this.#allowedFlags = allowedFlags(rules, outward.status?.isNegotiated === true)
     this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
   }
 
@@ -161,7 +164,9 @@ export class RequestGrammar implements Grammar {
       bytes.writeUInt16BE(flags & ~CmdFlag.DF, at + RequestField.FLAGS)
     }
     const expected = type === Cmd.READ ? length : 0
-    this.#pending.add(bytes, at + RequestField.COOKIE, at + RequestField.OFFSET, type, length, expected)
+    const isOne = (bytes.readUInt16BE(at + RequestField.FLAGS) & CmdFlag.REQ_ONE) !== 0
+    const slot = this.#pending.add(bytes, at + RequestField.COOKIE, at + RequestField.OFFSET, type, length, expected)
+    if (type === Cmd.BLOCK_STATUS) this.#outward.status?.ask(slot, length, isOne)
     return Verdict.KEEP
   }
 
@@ -206,7 +211,7 @@ function offsetOf(bytes: Buffer, at: number): number {
 }
 
 /** The command flags that each command may carry, by its number; a command without an entry is not to be used. */
-function allowedFlags(rules: RequestRules): readonly number[] {
+function allowedFlags(rules: RequestRules, hasContexts: boolean): readonly number[] {
   const has = (flag: number): boolean => (rules.flags & flag) !== 0
   // proto.md, "NBD_CMD_FLAG_FUA": valid on all commands once SEND_FUA was set; clients do set it on READ.
   const fua = has(TransmissionFlag.SEND_FUA) ? CmdFlag.FUA : 0
@@ -220,5 +225,7 @@ function allowedFlags(rules: RequestRules): readonly number[] {
     const fast = has(TransmissionFlag.SEND_FAST_ZERO) ? CmdFlag.FAST_ZERO : 0
     table[Cmd.WRITE_ZEROES] = fua | CmdFlag.NO_HOLE | fast
   }
+  // proto.md, "Metadata querying": SHOULD reply with EINVAL where no context was selected.
+  if (hasContexts) table[Cmd.BLOCK_STATUS] = fua | CmdFlag.REQ_ONE
   return table
 }

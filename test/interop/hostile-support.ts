@@ -17,6 +17,7 @@ export const REFUSAL_BOUND_MS = 2_000
 export const REPLY = {
   ACK: 1,
   INFO: 3,
+  META_CONTEXT: 4,
   UNSUP: 0x8000_0001,
   POLICY: 0x8000_0002,
   INVALID: 0x8000_0003,
@@ -27,7 +28,17 @@ export const REPLY = {
 } as const
 
 /** Option types (proto.md, "Option types"). */
-export const OPTION = { EXPORT_NAME: 1, ABORT: 2, LIST: 3, STARTTLS: 5, INFO: 6, GO: 7, STRUCTURED_REPLY: 8 } as const
+export const OPTION = {
+  EXPORT_NAME: 1,
+  ABORT: 2,
+  LIST: 3,
+  STARTTLS: 5,
+  INFO: 6,
+  GO: 7,
+  STRUCTURED_REPLY: 8,
+  LIST_META_CONTEXT: 9,
+  SET_META_CONTEXT: 10,
+} as const
 
 /** Request types, and error values of replies (proto.md, "Request types", "Error values"). */
 export const COMMAND = { READ: 0, WRITE: 1, DISC: 2, FLUSH: 3, TRIM: 4, CACHE: 5, ZEROES: 6, BLOCK_STATUS: 7 } as const

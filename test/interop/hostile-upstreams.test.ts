@@ -43,10 +43,16 @@ const blockSizes = (...sizes: readonly number[]) =>
   reply(OPTION.GO, REPLY.INFO, Buffer.concat([u16(3), ...sizes.map(u32)]))
 const ACK = reply(OPTION.GO, REPLY.ACK)
 
+const context = (id: number, name: string) =>
+  reply(OPTION.SET_META_CONTEXT, REPLY.META_CONTEXT, Buffer.concat([u32(id), Buffer.from(name)]))
+
 /** A chunk of a structured reply. `claims` is the length that it says it has. */
 function chunk(type: number, cookie: bigint, payload: Uint8Array, flags = 1, claims = payload.length): Buffer {
   return Buffer.concat([u32(0x668e_33ef), u16(flags), u16(type), u64(cookie), u32(claims), payload])
 }
+
+/** Asks the export `bad` for base:allocation. */
+const ALLOCATION = Buffer.concat([u32(3), Buffer.from('bad'), u32(1), u32(15), Buffer.from('base:allocation')])
 
 /** What the upstream does on a connection. */
 type Script = (upstream: Peer) => Promise<void>
@@ -64,7 +70,10 @@ async function haggle(upstream: Peer, ...answer: readonly Uint8Array[]): Promise
   await upstream.read(4)
   if ((await nextOption(upstream)) === OPTION.STRUCTURED_REPLY) {
     upstream.send(reply(OPTION.STRUCTURED_REPLY, REPLY.ACK))
-    await nextOption(upstream)
+    if ((await nextOption(upstream)) === OPTION.SET_META_CONTEXT) {
+      upstream.send(context(7, 'base:allocation'), reply(OPTION.SET_META_CONTEXT, REPLY.ACK))
+      await nextOption(upstream)
+    }
   }
   upstream.send(...answer)
 }
@@ -141,10 +150,10 @@ requires('nbdkit')('a hostile upstream', () => {
 
   describe('refuses GO to the client when the upstream', () => {
     const garbage = seededBytes(3, 64 * 1024)
-    const oldstyle = Buffer.concat([Buffer.from('NBDMAGIC'), u64(0x0000_4202_8186_1253n), Buffer.alloc(136)])
+    const oldstyle = Buffer.concat([Buffer.from('NBDMAGIC'), u64(0x0000_4202_8186_1253n), Buffer.alloc(136, 0xff)])
     const cases: readonly (readonly [string, Script, string])[] = [
       ['greets with garbage', async up => up.send(garbage), 'BAD_MAGIC'],
-      ['speaks oldstyle negotiation', async up => up.send(oldstyle), 'BAD_MAGIC'],
+      ['speaks oldstyle negotiation of 2^64 - 1 bytes', async up => up.send(oldstyle), 'BAD_REPLY'],
       ['speaks HTTP', async up => up.send(Buffer.from('HTTP/1.1 400 Bad Request\r\n\r\n')), 'BAD_MAGIC'],
       ['closes at once', async up => up.destroy(), 'TRUNCATED'],
       ['closes amid its greeting', async up => leave(up, GREETING.subarray(0, 9)), 'TRUNCATED'],
@@ -199,6 +208,7 @@ requires('nbdkit')('a hostile upstream', () => {
     readonly behaviour: Script
     readonly sends?: RequestParts
     readonly structured?: boolean
+    readonly contexts?: boolean
     /** What the client may get before the end. */
     readonly gets?: Buffer
     readonly facts: Record<string, unknown>
@@ -210,6 +220,7 @@ requires('nbdkit')('a hostile upstream', () => {
     await besideOthers(async () => {
       const peer = await Peer.greeted(ground.port(0))
       if (violation.structured === true) expect(await peer.ask(OPTION.STRUCTURED_REPLY)).toBe(REPLY.ACK)
+      if (violation.contexts === true) expect(await peer.ask(OPTION.SET_META_CONTEXT, ALLOCATION)).toBe(REPLY.ACK)
       await peer.enter('bad')
       const { sends = READ } = violation
       peer.send(request(sends), Buffer.alloc(sends.type === COMMAND.WRITE ? (sends.length ?? 0) : 0))
@@ -381,6 +392,46 @@ requires('nbdkit')('a hostile upstream', () => {
         gets: whole(READ.cookie ?? 0n, 0),
         facts: GONE,
       }))
+  })
+
+  describe('ends the session when the upstream answers BLOCK_STATUS with', () => {
+    const ask: RequestParts = { type: COMMAND.BLOCK_STATUS, cookie: 0x55n, offset: 4096n, length: 0x3000 }
+    const words = (...values: readonly number[]) => Buffer.concat(values.map(u32))
+    const overlap = (cookie: bigint) => chunk(5, cookie, words(7, 0x1000, 0), 0)
+    const cases: readonly (readonly [string, (cookie: bigint) => Buffer, string, RequestParts?])[] = [
+      ['a context never negotiated', cookie => chunk(5, cookie, words(8, 0x1000, 0)), 'BAD_REPLY'],
+      ['a context twice', cookie => Buffer.concat([overlap(cookie), overlap(cookie)]), 'BAD_REPLY'],
+      ['no context at all', cookie => chunk(0, cookie, NOTHING), 'BAD_REPLY'],
+      ['an extent of nothing', cookie => chunk(5, cookie, words(7, 0, 0)), 'BAD_REPLY'],
+      ['extents behind its request', cookie => chunk(5, cookie, words(7, 0x3000, 0, 0x1000, 0)), 'BAD_REPLY'],
+      ['no extent', cookie => chunk(5, cookie, words(7)), 'BAD_LENGTH'],
+      ['half an extent', cookie => chunk(5, cookie, words(7, 0x1000)), 'BAD_LENGTH'],
+      ['2^20 extents and one', cookie => chunk(5, cookie, words(7), 1, 4 + 8 * (2 ** 20 + 1)), 'BAD_LENGTH'],
+      ['64-bit extents', cookie => chunk(6, cookie, Buffer.alloc(24)), 'BAD_REPLY'],
+      ['data', cookie => chunk(1, cookie, Buffer.concat([u64(4096n), data()])), 'BAD_REPLY'],
+      ['a hole', cookie => chunk(2, cookie, Buffer.concat([u64(4096n), u32(512)])), 'BAD_REPLY'],
+      ['a simple reply', cookie => simpleReply(0, cookie), 'BAD_REPLY'],
+      [
+        'two extents to REQ_ONE',
+        cookie => chunk(5, cookie, words(7, 512, 0, 512, 0)),
+        'BAD_REPLY',
+        { ...ask, flags: 8 },
+      ],
+      ['too long a one to REQ_ONE', cookie => chunk(5, cookie, words(7, 0x3001, 0)), 'BAD_REPLY', { ...ask, flags: 8 }],
+    ]
+    const data = () => Buffer.alloc(512)
+    for (const [what, answer, code, sends = ask] of cases) {
+      it(what, () =>
+        ends({
+          behaviour: answering(answer),
+          structured: true,
+          contexts: true,
+          sends,
+          gets: chunk(5, 0x55n, words(0, 0x1000, 0), 0),
+          facts: broken(code),
+        }),
+      )
+    }
   })
 
   it('CVE-2022-0485: an error of the upstream reaches the client as that error', async () => {

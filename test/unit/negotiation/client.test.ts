@@ -59,9 +59,9 @@ describe('greeting an upstream', () => {
     expect(await flags('fffd')).toBe('00000001')
   })
 
-  it('is refused by what is no NBD server, by oldstyle, and cut short', async () => {
+  it('is refused by what is no NBD server, by oldstyle with a name, and cut short', async () => {
     expect((await speak([Buffer.from('SSH-2.0-OpenSSH_9.2p1\r\n')])).end).toMatchObject({ code: 'BAD_MAGIC' })
-    expect((await says('4e42444d41474943 0000420281861253', '00'.repeat(136))).end).toMatchObject({ code: 'BAD_MAGIC' })
+    expect((await says('4e42444d41474943 0000420281861253', '00'.repeat(136))).end).toMatchObject({ code: 'BAD_REPLY' })
     expect((await says(GREETING, '00')).end).toMatchObject({ code: 'TRUNCATED' })
     expect((await says('')).end).toMatchObject({ code: 'TRUNCATED' })
   })
@@ -77,6 +77,7 @@ describe('GO', () => {
       flags: 0x0141,
       blockSize: { minimum: 1, preferred: 4096, maximumPayload: 1 << 25 },
       structuredReplies: false,
+      contexts: [],
     })
   })
 
@@ -325,5 +326,33 @@ describe('an upstream that goes away', () => {
     const end = greet(wire).catch((error: unknown) => error)
     stream.close(new Error('ECONNRESET'))
     expect(await end).toBeInstanceOf(StreamError)
+  })
+})
+
+describe('oldstyle negotiation', () => {
+  const OLDSTYLE = `4e42444d41474943 00420281861253 0000010000000000 0000 0005`.replace(
+    '00420281861253',
+    '0000420281861253',
+  )
+
+  it('gives size and flags of the default export, and the client says nothing', async () => {
+    const stream = new FakeStream()
+    stream.deliver(hex(OLDSTYLE, '00'.repeat(124)))
+    const wire = new Wire(stream, 1000)
+    const connected = await greet(wire)
+    expect(await enter(connected, '', { structuredReplies: true })).toMatchObject({
+      sizeBytes: 1n << 40n,
+      flags: 5,
+      structuredReplies: false,
+    })
+    expect(stream.output).toHaveLength(0)
+    expect(wire.bufferedBytes).toBe(0)
+  })
+
+  it('is no way around TLS', async () => {
+    const stream = new FakeStream()
+    stream.deliver(hex(OLDSTYLE, '00'.repeat(124)))
+    const secure = (): Promise<Wire> => Promise.reject(new Error('never'))
+    await expect(greet(new Wire(stream, 1000), secure)).rejects.toMatchObject({ code: 'BAD_MAGIC' })
   })
 })

@@ -1,5 +1,5 @@
 /** The server's half of the handshake, spoken to by a test: bytes in, replies out. Read by proto.md, not by our codecs. */
-import type { Host, Opened, Refusal, Wants } from '../../../src/negotiation/host.ts'
+import type { ContextWants, Host, Opened, Refusal, Wants } from '../../../src/negotiation/host.ts'
 import { negotiate } from '../../../src/negotiation/server.ts'
 import { Wire } from '../../../src/stream/wire.ts'
 import { FakeStream, hex } from '../../support/bytes.ts'
@@ -18,11 +18,14 @@ export const STARTTLS = 5
 export const INFO = 6
 export const GO = 7
 export const STRUCTURED_REPLY = 8
+export const LIST_META_CONTEXT = 9
+export const SET_META_CONTEXT = 10
 
 /** Reply types of proto.md, "Option reply types". */
 export const ACK = 1
 export const SERVER = 2
 export const REP_INFO = 3
+export const META_CONTEXT = 4
 export const UNSUP = 0x8000_0001
 export const POLICY = 0x8000_0002
 export const INVALID = 0x8000_0003
@@ -68,6 +71,7 @@ export const DISK: Opened = {
   sizeBytes: 1n << 40n,
   flags: 0x0141,
   blockSize: { minimum: 512, preferred: 4096, maximumPayload: 1 << 25 },
+  contexts: [],
 }
 
 /** A host with the exports `disk` and, in the list only, as many as a test wants; all others are unknown. */
@@ -77,7 +81,11 @@ export class FakeHost implements Host<Opened> {
     { name: 'disk', description: 'the lab' },
   ]
   /** What open() was asked. */
-  readonly opened: ({ readonly name: string } & Omit<Wants, 'gone'>)[] = []
+  readonly opened: ({ readonly name: string } & Omit<Wants, 'gone' | 'contexts' | 'blockSize'>)[] = []
+  /** Whether for block sizes, each time. */
+  readonly blockSizeWants: boolean[] = []
+  /** Which contexts it was asked for, each time. */
+  readonly contextWants: ContextWants[] = []
   /** What the client sends inside TLS. */
   tlsInput: readonly Buffer[] = []
   readonly tlsStream = new FakeStream()
@@ -86,9 +94,12 @@ export class FakeHost implements Host<Opened> {
     return this.entries
   }
 
-  async open(name: string, { gone: _gone, ...wants }: Wants): Promise<Opened | Refusal> {
+  async open(name: string, { gone: _gone, contexts, blockSize, ...wants }: Wants): Promise<Opened | Refusal> {
     this.opened.push({ name, ...wants })
-    if (name === 'disk') return DISK
+    this.contextWants.push(contexts)
+    this.blockSizeWants.push(blockSize)
+    const known = contexts.queries.filter(query => query === 'base:allocation' || query.startsWith('qemu:'))
+    if (name === 'disk') return { ...DISK, contexts: contexts.how === 'list' ? ['base:allocation', 'x-lab:a'] : known }
     if (name === 'busy') return { kind: 'refused', reply: POLICY, message: 'somebody else writes' }
     return { kind: 'refused', reply: UNKNOWN, message: 'no such export' }
   }

@@ -225,7 +225,7 @@ describe('STRUCTURED_REPLY', () => {
 
 describe('options that we do not have', () => {
   it('are UNSUP under the number they came with, their data drained', async () => {
-    for (const number of [0, 4, 9, 10, 11, 99, 0x0765_4321, 0xffff_ffff]) {
+    for (const number of [0, 4, 11, 99, 0x0765_4321, 0xffff_ffff]) {
       const { replies } = await haggle(new FakeHost(), FIXED, option(number, Buffer.alloc(5000, 0x49)), option(LIST))
       expect(replies[0]).toMatchObject({ option: number, type: UNSUP })
       expect(types(replies)).toEqual([UNSUP, SERVER, ACK])
@@ -275,7 +275,7 @@ describe('limits', () => {
     expect(replies).toHaveLength(32)
   })
 
-  it('allow an INFO for each export that LIST showed: 10,000 of them', async () => {
+  it('allow four options for each export that LIST showed, an INFO for 10,000 of them', async () => {
     const host = new FakeHost()
     host.entries = Array.from({ length: 10_000 }, (_, at) => ({ name: `disk${at}` }))
     const infos = host.entries.map(({ name }) => option(INFO, asks(name)))
@@ -287,7 +287,7 @@ describe('limits', () => {
   it('are raised once by LIST, not again by each one that shows the same', async () => {
     const { end, replies } = await haggle(new FakeHost(), FIXED, ...Array.from({ length: 100 }, () => option(LIST)))
     expect(end).toMatchObject({ code: 'TOO_MANY_OPTIONS' })
-    expect(replies).toHaveLength(2 * 33)
+    expect(replies).toHaveLength(2 * 36)
   })
 })
 
