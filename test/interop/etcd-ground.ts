@@ -37,7 +37,11 @@ export async function keep({ urls, prefix, name = 'gw', ttlMs = 2000, listener =
   const log: string[] = []
   const write = (_facts: object, message: string): void => void log.push(message)
   const leases = new EtcdLeases({
-    client: new EtcdClient({ endpoints: urls, material: { warnings: [] }, attemptMs: Math.min(Math.ceil(ttlMs / 3), 2000) }),
+    client: new EtcdClient({
+      endpoints: urls,
+      material: { warnings: [] },
+      attemptMs: Math.min(Math.ceil(ttlMs / 3), 2000),
+    }),
     keys: new Keys(prefix),
     record: { version: 1, name, ttlMs },
     log: { info: write, warn: write, error: write },

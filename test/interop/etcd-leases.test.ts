@@ -189,7 +189,7 @@ describe('when in doubt nobody writes', () => {
 })
 
 describe('many leases', () => {
-  it('10,000 exports are held at once, and found by a gateway that comes later', { timeout: 120_000 }, async () => {
+  it('10,000 exports are held at once, and found by a gateway that comes later', { timeout: 300_000 }, async () => {
     const one = await gateway({ ttlMs: 10_000 })
     for (let first = 0; first < 10_000; first += 100) {
       const claims = Array.from({ length: 100 }, (_, index) =>
