@@ -29,6 +29,8 @@ export interface SessionFacts {
   readonly bytesWritten: number
   /** Requests that the upstream has not answered. */
   readonly inFlight: number
+  /** Which of the workers it runs in, from 1; absent where there are none. */
+  readonly worker?: number
 }
 
 /** What the rules say of a session. */

@@ -92,6 +92,7 @@ export function connectConfig(
   return {
     file: '',
     log: { level: 'info' },
+    workers: 1,
     doors: [door],
     exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, sharing, source })),
     groups: [],

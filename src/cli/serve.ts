@@ -10,6 +10,9 @@ import { loadAll, sharedNames } from './load.ts'
 import { Reloading } from './reloading.ts'
 import { Running } from './running.ts'
 
+/** What this process runs, and its workers too. */
+const ENTRY = process.argv[1] ?? ''
+
 /** `nbdgate serve`. */
 export function serveCommand(): Command {
   return new Command('serve')
@@ -18,7 +21,8 @@ export function serveCommand(): Command {
     .action(async (options: { config: string }) => {
       const { config } = loadAll(options.config)
       const telemetry = new Telemetry()
-      const log = telemetry.hear(openLog(config.log))
+      const out = openLog(config.log)
+      const log = telemetry.hear(out)
       for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
       // What has to be there when the log says `gateway ready` comes first.
       const reloading = new Reloading(config, log)
@@ -26,7 +30,7 @@ export function serveCommand(): Command {
       const running = new Running(reloading, telemetry)
       const admins = await openAdmins(config, running, log)
       try {
-        const gateway = await startGateway(config, log, telemetry)
+        const gateway = await startGateway(config, log, { telemetry, workers: { entry: ENTRY, pass: out.pass } })
         const ending = new Ending(gateway, log)
         reloading.begin(gateway)
         running.begin(gateway, ending)

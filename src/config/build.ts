@@ -31,12 +31,13 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     absolute: path => resolve(dirname(file), path),
     source: path => `${basename(file)}:${at(path).line}`,
   }
-  const { state, admin, log, limits, leases } = checked
+  const { state, admin, log, limits, leases, workers } = checked
   return {
     file: resolve(file),
     ...(state !== undefined && { state: builder.absolute(state), audit: buildAudit(checked.audit) }),
     ...(admin !== undefined && { admin: buildAdmin(admin, builder) }),
     log: { level: log.level, ...(log.file !== undefined && { file: builder.absolute(log.file) }) },
+    workers,
     doors: checked.doors.map((door, index) => buildDoor(door, builder, ['doors', index])),
     ...buildExports(checked.exports, builder),
     groups: Object.entries(checked.groups).map(([name, members]) => ({

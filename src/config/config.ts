@@ -16,6 +16,8 @@ export interface Config {
   /** Absent without `state`. */
   readonly audit?: AuditConfig
   readonly log: LogConfig
+  /** Processes that sessions run in; 1: this one. */
+  readonly workers: number | 'auto'
   /** At least one. */
   readonly doors: readonly DoorConfig[]
   /** Names are unique. */

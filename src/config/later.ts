@@ -5,7 +5,6 @@
 
 import type { Path } from './yaml-source.ts'
 
-const TOP = ['workers']
 const LEASES = ['etcd', 'ca', 'cert', 'key', 'ttl']
 const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
 const UPSTREAM = ['spawn']
@@ -22,8 +21,6 @@ export function laterProblem(what: string): string {
 
 function keysAt(path: Path): readonly string[] {
   switch (path.filter(step => typeof step === 'string').join('.')) {
-    case '':
-      return TOP
     case 'leases':
       return LEASES
     case 'exports':

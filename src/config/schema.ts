@@ -274,6 +274,10 @@ export const configSchema = z
       })
       .optional()
       .describe('How the running gateway is looked at and told what to do.'),
+    workers: z
+      .union([z.enum(['auto'], { error: 'must be auto or a number' }), count.max(256, 'must be at most 256')])
+      .default('auto')
+      .describe('Processes that sessions run in. auto: one for each core. 1: the main process, no others.'),
     log: log.prefault({}).describe('JSON lines on standard error, or in a file.'),
     doors: z
       .array(

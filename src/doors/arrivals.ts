@@ -2,6 +2,9 @@
  * The first look at a connection on TCP: where it comes from, whether it may come from there, and whether there is room.
  * Behind a balancer that takes a PROXY header, which nobody else is asked for and nobody else is believed.
  *
+ * The gate looks at accept, without a byte of the connection; what takes longer is the business of Arrivals, which may be
+ * in another process.
+ *
  * Until the header is there, a connection counts against all sessions and against no address: a crowd that comes through
  * one balancer at once is not a crowd of the balancer's.
  */
@@ -11,7 +14,7 @@ import { compileCidrs, plainAddress } from '../policy/cidr.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import type { Endpoints, IpEndpoint } from '../protocol/proxy-facts.ts'
 import { StreamError } from '../stream/errors.ts'
-import type { Reception } from './door.ts'
+import type { Accepted, GateReception, RoomReception } from './door.ts'
 import { readProxyHeader } from './proxy-reader.ts'
 import { watchForVanishing } from './vanishing.ts'
 
@@ -37,37 +40,72 @@ export interface Arrival {
   readonly endpoints: Endpoints
 }
 
-/** Receives sockets, and hands on those that may come in. */
-export class Arrivals {
-  readonly #reception: Reception
-  readonly #arrived: (arrival: Arrival) => void
-  /** Of balancers who have not said yet whom they speak for. */
-  readonly #unsaid = new Set<Socket>()
-  #headerMs = 0
+/** Receives sockets, and passes on those that may come in. */
+export class Gate {
+  readonly #reception: GateReception
+  readonly #passed: (accepted: Accepted) => void
   #isWelcome: (address: string) => boolean = () => false
   #isBalancer: (address: string) => boolean = () => false
 
-  constructor(options: ArrivalOptions, reception: Reception, arrived: (arrival: Arrival) => void) {
+  constructor(options: ArrivalOptions, reception: GateReception, passed: (accepted: Accepted) => void) {
     this.#reception = reception
-    this.#arrived = arrived
+    this.#passed = passed
     this.reload(options)
   }
 
-  /** Takes other options, for all who have not arrived yet. */
-  reload({ from, proxyProtocol, headerMs }: ArrivalOptions): void {
+  /** Takes other options, for all who come from now on. */
+  reload({ from, proxyProtocol }: ArrivalOptions): void {
     this.#isWelcome = from === undefined ? () => true : compileCidrs(from)
     this.#isBalancer = compileCidrs(proxyProtocol ?? [])
-    this.#headerMs = headerMs
   }
 
   readonly receive = (socket: Socket): void => {
     // Whoever has the socket learns of its close; an error that nobody hears would end the process.
     socket.on('error', () => {})
     const ends = endsOf(socket)
-    // A socket without an address has been reset between accept and here.
-    if (ends === undefined) socket.destroy()
-    else if (this.#isBalancer(ends.source.address)) void this.#listenTo(socket, ends)
-    else this.#admit(socket, ends, undefined)
+    if (ends === undefined) {
+      // A socket without an address has been reset between accept and here.
+      socket.destroy()
+      return
+    }
+    const { address } = ends.source
+    const isBalancer = this.#isBalancer(address)
+    const isWelcome = isBalancer || this.#isWelcome(address)
+    const reason = isWelcome ? this.#reception.admit(isBalancer ? undefined : address) : 'from'
+    if (reason === undefined) {
+      this.#passed({ socket, ends, isBalancer })
+      return
+    }
+    socket.destroy()
+    this.#reception.turnedAway(joinAddress(ends.source), reason)
+  }
+}
+
+/** Takes those who have passed the gate, and hands them on when it is known whom they speak for. */
+export class Arrivals {
+  readonly #reception: RoomReception
+  readonly #arrived: (arrival: Arrival) => void
+  /** Of balancers who have not said yet whom they speak for. */
+  readonly #unsaid = new Set<Socket>()
+  #headerMs = 0
+  #isWelcome: (address: string) => boolean = () => false
+
+  constructor(options: ArrivalOptions, reception: RoomReception, arrived: (arrival: Arrival) => void) {
+    this.#reception = reception
+    this.#arrived = arrived
+    this.reload(options)
+  }
+
+  /** Takes other options, for all who have not arrived yet. */
+  reload({ from, headerMs }: ArrivalOptions): void {
+    this.#isWelcome = from === undefined ? () => true : compileCidrs(from)
+    this.#headerMs = headerMs
+  }
+
+  readonly take = ({ socket, ends, isBalancer }: Accepted): void => {
+    if (ends === undefined) throw new TypeError('a connection on TCP without addresses')
+    if (isBalancer) void this.#listenTo(socket, ends)
+    else this.#arrive(socket, ends, undefined)
   }
 
   /** Ends the connections of those who have not said whom they speak for. */
@@ -78,19 +116,13 @@ export class Arrivals {
   /** Never rejects. */
   async #listenTo(socket: Socket, ends: Endpoints): Promise<void> {
     const balancer = joinAddress(ends.source)
-    const full = this.#reception.admit(undefined)
-    if (full !== undefined) {
-      socket.destroy()
-      this.#reception.turnedAway(balancer, full)
-      return
-    }
     this.#unsaid.add(socket)
     try {
       const header = await readProxyHeader(socket, this.#headerMs)
       this.#said(socket)
       if (header === null) socket.destroy()
-      else if (header.kind === 'own') this.#admit(socket, ends, undefined)
-      else this.#admit(socket, plainEnds(header), balancer)
+      else if (header.kind === 'own') await this.#admit(socket, ends, undefined)
+      else await this.#admit(socket, plainEnds(header), balancer)
     } catch (error) {
       this.#said(socket)
       socket.destroy()
@@ -103,17 +135,20 @@ export class Arrivals {
     if (this.#unsaid.delete(socket)) this.#reception.left(undefined)
   }
 
-  #admit(socket: Socket, endpoints: Endpoints, via: string | undefined): void {
+  async #admit(socket: Socket, endpoints: Endpoints, via: string | undefined): Promise<void> {
     const { address } = endpoints.source
-    const peer = joinAddress(endpoints.source)
-    const reason = this.#isWelcome(address) ? this.#reception.admit(address) : 'from'
-    if (reason === undefined) {
-      watchForVanishing(socket, this.#reception.vanishedMs)
-      this.#arrived({ socket, address, peer, via, endpoints })
-      return
-    }
-    socket.destroy()
-    this.#reception.turnedAway(peer, reason, { via })
+    const reason = this.#isWelcome(address) ? await this.#reception.admit(address) : 'from'
+    if (reason !== undefined) {
+      socket.destroy()
+      this.#reception.turnedAway(joinAddress(endpoints.source), reason, { via })
+    } else if (socket.destroyed) this.#reception.left(address)
+    else this.#arrive(socket, endpoints, via)
+  }
+
+  #arrive(socket: Socket, endpoints: Endpoints, via: string | undefined): void {
+    const { address } = endpoints.source
+    watchForVanishing(socket, this.#reception.vanishedMs)
+    this.#arrived({ socket, address, peer: joinAddress(endpoints.source), via, endpoints })
   }
 }
 

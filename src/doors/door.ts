@@ -1,3 +1,4 @@
+import type { Socket } from 'node:net'
 import type { CertificateFacts } from '../pki/certificate-facts.ts'
 import type { DoorKind, Identity } from '../policy/identity.ts'
 import type { Endpoints } from '../protocol/proxy-facts.ts'
@@ -61,26 +62,55 @@ export interface Door {
   close(): Promise<void>
 }
 
+/** A connection that was counted at accept. Nothing of it was read: it can still be handed to another process. */
+export interface Accepted {
+  readonly socket: Socket
+  /** Absent at a Unix door. */
+  readonly ends?: Endpoints | undefined
+  /** It begins with a PROXY header, and is not counted for an address yet. */
+  readonly isBalancer: boolean
+}
+
+/** What is behind a door, for those who have been accepted there; in this process or in another one. */
+export interface Room<Options> {
+  take(accepted: Accepted): void
+  /** Takes other options; those who are in stay. */
+  reload(options: Options): void
+  /** Lets nobody in any more. */
+  close(): void
+}
+
 /** Why a connection was closed at accept. */
 export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address' | 'proxy header'
 
-/** What a door asks before it takes a connection, and where it hands it to. */
-export interface Reception {
-  /** How long a visitor may be unreachable before its connection is closed. */
-  readonly vanishedMs: number
-
+/** What a door asks when a connection comes, at once: a flood must not cost much. */
+export interface GateReception {
   /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter` or `left`. */
   admit(address: string | undefined): TurnedAway | undefined
 
   /** A connection was closed at accept; `facts` are for the log: `via`, or what was wrong with a PROXY header. */
   turnedAway(peer: string, reason: TurnedAway, facts?: Readonly<Record<string, unknown>>): void
 
+  /** The door itself failed after it was opened (out of descriptors, say); it goes on. */
+  failed(error: Error): void
+}
+
+/** What a room asks for visitors that it learns of later than at accept, and where it hands visitors to. */
+export interface RoomReception extends Pick<GateReception, 'turnedAway' | 'failed'> {
+  /** How long a visitor may be unreachable before its connection is closed. */
+  readonly vanishedMs: number
+
+  /** As at the gate; a promise where the count is kept by another process. */
+  admit(address: string | undefined): TurnedAway | undefined | Promise<TurnedAway | undefined>
+
   /** One that was welcome has gone without having entered. */
   left(address: string | undefined): void
 
   /** Takes a visitor; returns at once. */
   enter(visitor: Visitor): void
+}
 
-  /** The door itself failed after it was opened (out of descriptors, say); it goes on. */
-  failed(error: Error): void
+/** Both, for a door that is whole in one process. */
+export interface Reception extends RoomReception {
+  admit(address: string | undefined): TurnedAway | undefined
 }

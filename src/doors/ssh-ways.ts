@@ -27,8 +27,11 @@ export interface Ways {
   readonly link: SshLink
   readonly login: SshLogin
   isClosing(): boolean
-  /** Takes a place for one more visitor, or says why there is none. A yes is followed by `enter`, or by `giveBack`. */
-  reserve(): string | undefined
+  /**
+   * Takes a place for one more visitor and goes on with `then`, at once or later; `full` says why there is none. A yes is
+   * followed by `enter` or by `giveBack` in the same turn. Nobody goes on when the connection has gone.
+   */
+  reserve(then: (full: string | undefined) => void): void
   enter(stream: SshStream, target: Target): void
   /** Gives a place back that nobody has entered on; nothing if there is none. */
   giveBack(): void
@@ -46,16 +49,30 @@ export function openWays(ways: Ways): void {
   const { client, protocol } = ways.link
   const refuse = countRefusals(ways)
   const { CHANNEL_OPEN: open, GLOBAL_REQUEST: request } = protocol._handlers
+  /** Channels that wait for a place. */
+  let opening = 0
   protocol._handlers.CHANNEL_OPEN = (p, info) => {
     const asked = describe(info)
-    const refusal = ways.login.facts === undefined ? undefined : judge(asked, ways)
-    if (refusal === undefined) {
-      open?.(p, info)
-      ways.giveBack()
+    const answer = (refusal: Refusal | undefined): void => {
+      if (refusal === undefined) {
+        open?.(p, info)
+        ways.giveBack()
+        return
+      }
+      refuse(asked.what, refusal.reason)
+      protocol.channelOpenFail(asked.sender, refusal.code, `nbdgate: ${refusal.reason}`)
+    }
+    const isLoggedIn = ways.login.facts !== undefined
+    const refusal = isLoggedIn ? judge(asked, ways, opening) : undefined
+    if (!isLoggedIn || refusal !== undefined || asked.target === undefined) {
+      answer(refusal)
       return
     }
-    refuse(asked.what, refusal.reason)
-    protocol.channelOpenFail(asked.sender, refusal.code, `nbdgate: ${refusal.reason}`)
+    opening++
+    ways.reserve(full => {
+      opening--
+      answer(full === undefined ? undefined : { code: RESOURCE_SHORTAGE, reason: full })
+    })
   }
   protocol._handlers.GLOBAL_REQUEST = (p, name, ...rest) => {
     const isForward = typeof name === 'string' && /^(tcpip-forward|streamlocal-forward@)/.test(name)
@@ -104,19 +121,18 @@ function describe(info: unknown): Asked {
 }
 
 /** What is wrong with a channel before it is opened. */
-function judge({ isSession, packetBytes, target }: Asked, ways: Ways): Refusal | undefined {
+function judge({ isSession, packetBytes, target }: Asked, ways: Ways, opening: number): Refusal | undefined {
   const count = channelCount(ways.link.client)
   if (!(packetBytes >= MIN_PACKET_BYTES)) return prohibited('packets that small are no use')
-  if (count === undefined || count >= MAX_CHANNELS) return { code: RESOURCE_SHORTAGE, reason: 'too many channels' }
+  if (count === undefined || count + opening >= MAX_CHANNELS)
+    return { code: RESOURCE_SHORTAGE, reason: 'too many channels' }
   if (ways.isClosing()) return prohibited('the gateway is shutting down')
   const standing = ways.login.standing()
   if (standing.kind === 'refused') return prohibited('this login is not good any more')
   if (isSession) return undefined
   if (target === undefined) return prohibited('only NBD is here: port 10809 of any host, /exports and /exports/NAME')
   if (!standing.forwarding) return prohibited('this key may not forward')
-  if (!isPermitted(target, standing.permitted)) return prohibited('this key may not go there')
-  const full = ways.reserve()
-  return full === undefined ? undefined : { code: RESOURCE_SHORTAGE, reason: full }
+  return isPermitted(target, standing.permitted) ? undefined : prohibited('this key may not go there')
 }
 
 function prohibited(reason: string): Refusal {
@@ -135,10 +151,14 @@ function serveSession(session: Session, ways: Ways, refuse: (what: string, reaso
     endWith(accept(), reason, ways)
   }
   const start = (what: string, accept: () => unknown): void => {
+    const go = (reason: string | undefined): void => {
+      if (reason !== undefined) refuseCommand(printable(what, 64), reason, accept)
+      else admitChannel(accept(), { kind: 'all' }, true, ways)
+      ways.giveBack()
+    }
     const reason = what === 'nbd' ? commandProblem(ways) : 'no command but nbd can be run here'
-    if (reason !== undefined) refuseCommand(printable(what, 64), reason, accept)
-    else admitChannel(accept(), { kind: 'all' }, true, ways)
-    ways.giveBack()
+    if (reason !== undefined) go(reason)
+    else ways.reserve(go)
   }
   session.on('exec', (accept, _, { command }) => start(command, accept))
   session.on('subsystem', (accept, _, { name }) => start(name, accept))
@@ -165,7 +185,7 @@ function commandProblem(ways: Ways): string | undefined {
   const standing = ways.login.standing()
   if (standing.kind === 'refused') return 'this login is not good any more'
   if (!isPermitted({ kind: 'all' }, standing.permitted)) return 'this key may not go there'
-  return ways.isClosing() ? 'the gateway is shutting down' : ways.reserve()
+  return ways.isClosing() ? 'the gateway is shutting down' : undefined
 }
 
 function admitChannel(channel: unknown, target: Target, isCommand: boolean, ways: Ways): void {

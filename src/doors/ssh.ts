@@ -10,8 +10,8 @@ import { printable } from '../protocol/strings.ts'
 import { DOOR_ALGORITHMS } from '../ssh/algorithms.ts'
 import { type FileProblem, KeyRing } from '../ssh/key-ring.ts'
 import type { Target } from '../ssh/target.ts'
-import { type Arrival, type ArrivalOptions, Arrivals } from './arrivals.ts'
-import type { Door, Reception } from './door.ts'
+import { type Arrival, type ArrivalOptions, Arrivals, Gate } from './arrivals.ts'
+import type { Accepted, Door, GateReception, Reception, Room, RoomReception, TurnedAway } from './door.ts'
 import { DoorError } from './errors.ts'
 import { closeServer, listen } from './listen.ts'
 import { SshLink } from './ssh-link.ts'
@@ -46,39 +46,73 @@ export interface SshDoor extends Door {
 
 /** Opens an SSH door. @throws DoorError */
 export async function openSshDoor(options: SshDoorOptions, reception: Reception): Promise<SshDoor> {
+  return await openSshGate(options, reception, new SshRoom(options, reception))
+}
+
+/** Opens an SSH door to a room that may be elsewhere. @throws DoorError */
+export async function openSshGate(
+  options: SshDoorOptions,
+  reception: GateReception,
+  room: Room<SshDoorOptions>,
+): Promise<SshDoor> {
   const { host, port, log } = options
   if (!isNative()) log.warn({}, 'ssh runs without its native cipher')
-  const door: OpenDoor = {
-    reception,
-    visits: new Set(),
-    isClosing: false,
-    options,
-    ring: ringOf(options),
-    server: serve(options, client => greet(door, client)),
-  }
-  const arrivals = new Arrivals(options, reception, arrival => receive(arrival, door))
-  const listener = await listen({ host, port }, `${host}:${port}`, arrivals.receive)
+  const gate = new Gate(options, reception, accepted => room.take(accepted))
+  const listener = await listen({ host, port }, `${host}:${port}`, gate.receive)
   listener.on('error', error => reception.failed(error))
   return {
     kind: 'ssh',
     address: addressOf(listener),
     reload: next => {
-      door.options = next
-      arrivals.reload(next)
-      door.ring = ringOf(next)
-      door.server = serve(next, client => greet(door, client))
+      gate.reload(next)
+      room.reload(next)
     },
     close: async () => {
-      door.isClosing = true
       await closeServer(listener)
-      arrivals.close()
-      for (const visit of door.visits) visit.endIfIdle()
+      room.close()
     },
   }
 }
 
+/** What is behind an SSH door: ssh2, and those who are logged in or about to. */
+export class SshRoom implements Room<SshDoorOptions> {
+  readonly #door: OpenDoor
+  readonly #arrivals: Arrivals
+
+  constructor(options: SshDoorOptions, reception: RoomReception) {
+    const door: OpenDoor = {
+      reception,
+      visits: new Set(),
+      isClosing: false,
+      options,
+      ring: ringOf(options),
+      server: serve(options, client => greet(door, client)),
+    }
+    this.#door = door
+    this.#arrivals = new Arrivals(options, reception, arrival => receive(arrival, door))
+  }
+
+  take(accepted: Accepted): void {
+    this.#arrivals.take(accepted)
+  }
+
+  reload(options: SshDoorOptions): void {
+    const door = this.#door
+    door.options = options
+    this.#arrivals.reload(options)
+    door.ring = ringOf(options)
+    door.server = serve(options, client => greet(door, client))
+  }
+
+  close(): void {
+    this.#door.isClosing = true
+    this.#arrivals.close()
+    for (const visit of this.#door.visits) visit.endIfIdle()
+  }
+}
+
 interface OpenDoor {
-  readonly reception: Reception
+  readonly reception: RoomReception
   readonly visits: Set<Visit>
   options: SshDoorOptions
   ring: KeyRing
@@ -168,7 +202,7 @@ class Visit {
       link,
       login,
       isClosing: () => door.isClosing,
-      reserve: () => this.#reserve(),
+      reserve: then => this.#reserve(then),
       enter: (stream, target) => this.#enter(stream, target),
       giveBack: () => this.#giveBack(),
       refused: (what, reason) => this.#log.warn({ ...this.#facts, what, reason }, 'ssh refused'),
@@ -193,15 +227,26 @@ class Visit {
     if (this.#where.door.isClosing) this.#link?.end()
   }
 
-  #reserve(): string | undefined {
+  #reserve(then: (full: string | undefined) => void): void {
     const { address, peer, via, door } = this.#where
-    const reason = door.reception.admit(address)
-    if (reason !== undefined) {
-      door.reception.turnedAway(peer, reason, { via })
-      return 'there are as many sessions as there may be'
+    const answered = (reason: TurnedAway | undefined): void => {
+      if (reason !== undefined) {
+        door.reception.turnedAway(peer, reason, { via })
+        then('there are as many sessions as there may be')
+        return
+      }
+      this.#hasPlace = true
+      then(undefined)
     }
-    this.#hasPlace = true
-    return undefined
+    const answer = door.reception.admit(address)
+    if (!(answer instanceof Promise)) {
+      answered(answer)
+      return
+    }
+    void answer.then(reason => {
+      if (!this.socket.destroyed) answered(reason)
+      else if (reason === undefined) door.reception.left(address)
+    })
   }
 
   #enter(stream: SshStream, target: Target): void {

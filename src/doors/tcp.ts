@@ -1,7 +1,7 @@
 import type { Server } from 'node:net'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import { type Arrival, type ArrivalOptions, Arrivals, joinAddress } from './arrivals.ts'
-import type { Door, Reception, TlsOffer } from './door.ts'
+import { type Arrival, type ArrivalOptions, Arrivals, Gate, joinAddress } from './arrivals.ts'
+import type { Door, GateReception, Reception, Room, RoomReception, TlsOffer } from './door.ts'
 import { closeServer, listen } from './listen.ts'
 import { TlsEnd, type TlsOptions } from './tls.ts'
 
@@ -21,42 +21,58 @@ export interface TcpDoor extends Door {
 
 /** Opens a TCP door, plain or with STARTTLS. @throws DoorError */
 export async function openTcpDoor(options: TcpDoorOptions, reception: Reception): Promise<TcpDoor> {
-  const door = new Threshold(options, reception)
+  return await openTcpGate(options, reception, new TcpRoom(options, reception))
+}
+
+/** Opens a TCP door to a room that may be elsewhere. @throws DoorError */
+export async function openTcpGate(
+  options: TcpDoorOptions,
+  reception: GateReception,
+  room: Room<TcpDoorOptions>,
+): Promise<TcpDoor> {
   const { host, port } = options
-  const server = await listen({ host, port }, `${host}:${port}`, door.arrivals.receive)
+  const gate = new Gate(options, reception, accepted => room.take(accepted))
+  const server = await listen({ host, port }, `${host}:${port}`, gate.receive)
   server.on('error', error => reception.failed(error))
+  let hasTls = options.tls !== undefined
   return {
     get kind() {
-      return door.tls === undefined ? 'tcp' : 'tls'
+      return hasTls ? 'tls' : 'tcp'
     },
     address: addressOf(server),
-    reload: next => door.reload(next),
+    reload: next => {
+      hasTls = next.tls !== undefined
+      gate.reload(next)
+      room.reload(next)
+    },
     close: async () => {
       await closeServer(server)
-      door.arrivals.close()
+      room.close()
     },
   }
 }
 
-/** What is behind the door, for whoever has arrived. */
-class Threshold {
-  readonly arrivals: Arrivals
-  readonly #reception: Reception
+/** What is behind a TCP door, for whoever has arrived. */
+export class TcpRoom implements Room<TcpDoorOptions> {
+  readonly take: Arrivals['take']
+  readonly #arrivals: Arrivals
+  readonly #reception: RoomReception
   #tls: TlsEnd | undefined
 
-  constructor(options: TcpDoorOptions, reception: Reception) {
+  constructor(options: TcpDoorOptions, reception: RoomReception) {
     this.#reception = reception
-    this.arrivals = new Arrivals(options, reception, this.#enter)
+    this.#arrivals = new Arrivals(options, reception, this.#enter)
+    this.take = this.#arrivals.take
     this.reload(options)
   }
 
-  get tls(): TlsEnd | undefined {
-    return this.#tls
+  close(): void {
+    this.#arrivals.close()
   }
 
   reload(options: TcpDoorOptions): void {
     const { tls } = options
-    this.arrivals.reload(options)
+    this.#arrivals.reload(options)
     if (tls === undefined) this.#tls = undefined
     else if (this.#tls === undefined) this.#tls = new TlsEnd(tls)
     else this.#tls.reload(tls)

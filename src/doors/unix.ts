@@ -4,7 +4,7 @@ import { connect, type Socket } from 'node:net'
 import { descriptorOf, peerCredentials } from '../platform/libc.ts'
 import type { Identity } from '../policy/identity.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import type { Door, Reception } from './door.ts'
+import type { Accepted, Door, GateReception, Reception, Room, RoomReception } from './door.ts'
 import { DoorError } from './errors.ts'
 import { closeServer, listen } from './listen.ts'
 
@@ -24,15 +24,55 @@ export interface UnixDoor extends Door {
  * Opens a door on a Unix socket. A socket that nobody listens on any more is replaced; a live one, or any other file, is
  * not. @throws DoorError
  */
-export async function openUnixDoor({ path, mode }: UnixDoorOptions, reception: Reception): Promise<UnixDoor> {
-  const server = await listenPrivately(path, mode, () => listen({ path }, path, socket => receive(socket, reception)))
+export async function openUnixDoor(options: UnixDoorOptions, reception: Reception): Promise<UnixDoor> {
+  return await openUnixGate(options, reception, new UnixRoom(reception))
+}
+
+/** As openUnixDoor, to a room that may be elsewhere. @throws DoorError */
+export async function openUnixGate(
+  { path, mode }: UnixDoorOptions,
+  reception: GateReception,
+  room: Room<UnixDoorOptions>,
+): Promise<UnixDoor> {
+  const accept = (socket: Socket): void => {
+    socket.on('error', () => {})
+    const reason = reception.admit(undefined)
+    if (reason === undefined) {
+      room.take({ socket, isBalancer: false })
+      return
+    }
+    const { peer } = identify(socket)
+    socket.destroy()
+    reception.turnedAway(peer, reason)
+  }
+  const server = await listenPrivately(path, mode, () => listen({ path }, path, accept))
   server.on('error', error => reception.failed(error))
   return {
     kind: 'unix',
     address: path,
     reload: next => chmodSync(path, next.mode),
-    close: () => closeServer(server),
+    close: async () => {
+      await closeServer(server)
+      room.close()
+    },
   }
+}
+
+/** What is behind a Unix door: the visitor is who the kernel says. */
+export class UnixRoom implements Room<UnixDoorOptions> {
+  readonly #reception: RoomReception
+
+  constructor(reception: RoomReception) {
+    this.#reception = reception
+  }
+
+  take({ socket }: Accepted): void {
+    this.#reception.enter({ stream: new DuplexStream(socket), door: 'unix', ...identify(socket) })
+  }
+
+  reload(): void {}
+
+  close(): void {}
 }
 
 /**
@@ -49,20 +89,13 @@ export async function listenPrivately<T>(path: string, mode: number, bind: () =>
   return server
 }
 
-function receive(socket: Socket, reception: Reception): void {
-  const stream = new DuplexStream(socket)
-  const reason = reception.admit(undefined)
+function identify(socket: Socket): { readonly peer: string; readonly identity: Identity } {
   const descriptor = descriptorOf(socket)
   const credentials = descriptor === undefined ? undefined : peerCredentials(descriptor)
   // Without credentials no uid: or gid: rule holds: closed by default.
-  const identity: Identity = credentials === undefined ? {} : { uid: credentials.uid, gid: credentials.gid }
-  const peer = credentials === undefined ? 'unix' : `uid ${credentials.uid} pid ${credentials.pid}`
-  if (reason !== undefined) {
-    socket.destroy()
-    reception.turnedAway(peer, reason)
-    return
-  }
-  reception.enter({ stream, door: 'unix', peer, identity })
+  if (credentials === undefined) return { peer: 'unix', identity: {} }
+  const { uid, gid, pid } = credentials
+  return { peer: `uid ${uid} pid ${pid}`, identity: { uid, gid } }
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -4,7 +4,7 @@ import type { SessionMeters } from '../observe/session-meters.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import type { Control } from './control.ts'
-import type { LuksGuards } from './luks-check.ts'
+import type { Guards } from './luks-check.ts'
 import type { RateBook } from './rates.ts'
 
 /** What a session needs of the gateway. */
@@ -16,7 +16,7 @@ export interface SessionContext {
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
   readonly rates: RateBook
-  readonly guards: LuksGuards
+  readonly guards: Guards
   /** What sessions count. */
   readonly meters: SessionMeters
   readonly log: Log

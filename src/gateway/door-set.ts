@@ -1,18 +1,11 @@
 /** The doors of a configuration: opened together, and changed together when another configuration takes its place. */
 import type { DoorConfig } from '../config/config.ts'
-import type { Door, Reception } from '../doors/door.ts'
-import { openSshDoor, type SshDoor, type SshDoorOptions } from '../doors/ssh.ts'
-import { loadHostKeys } from '../doors/ssh-host-keys.ts'
-import { openTcpDoor, type TcpDoor, type TcpDoorOptions } from '../doors/tcp.ts'
-import { openUnixDoor, type UnixDoor, type UnixDoorOptions } from '../doors/unix.ts'
+import type { Door, GateReception } from '../doors/door.ts'
+import { openSshGate, type SshDoor } from '../doors/ssh.ts'
+import { openTcpGate, type TcpDoor } from '../doors/tcp.ts'
+import { openUnixGate, type UnixDoor } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
-import { loadServerMaterial } from '../pki/material.ts'
-
-/** A door with all that it needs loaded. */
-type Prepared =
-  | { readonly kind: 'ssh'; readonly options: SshDoorOptions }
-  | { readonly kind: 'tcp'; readonly options: TcpDoorOptions }
-  | { readonly kind: 'unix'; readonly options: UnixDoorOptions }
+import { type Prepared, prepareDoors, type Rooms } from './prepared-door.ts'
 
 type Open =
   | { readonly kind: 'ssh'; readonly door: SshDoor; readonly prepared: Prepared }
@@ -26,13 +19,15 @@ export interface DoorChanges {
 }
 
 export class DoorSet {
-  readonly #reception: Reception
+  readonly #reception: GateReception
+  readonly #rooms: Rooms
   readonly #log: Log
   /** By what a door keeps as long as it is open: where it stands. */
   #open = new Map<string, Open>()
 
-  constructor(reception: Reception, log: Log) {
+  constructor(reception: GateReception, rooms: Rooms, log: Log) {
     this.#reception = reception
+    this.#rooms = rooms
     this.#log = log
   }
 
@@ -46,11 +41,7 @@ export class DoorSet {
    * @throws MaterialError, DoorError; the doors are as they were then
    */
   async apply(configs: readonly DoorConfig[], negotiationMs: number, commit: () => void): Promise<DoorChanges> {
-    const wanted = new Map<string, Prepared>()
-    for (const config of configs) {
-      const prepared = this.#prepare(config, negotiationMs)
-      wanted.set(placeFor(prepared, wanted), prepared)
-    }
+    const wanted = prepareDoors(configs, negotiationMs, this.#log)
     const gone = [...this.#open].filter(([place]) => !wanted.has(place))
     const added = await this.#openAll(
       [...wanted].filter(([place]) => !this.#open.has(place)),
@@ -73,22 +64,6 @@ export class DoorSet {
     await Promise.all(this.doors.map(door => door.close()))
   }
 
-  #prepare(config: DoorConfig, negotiationMs: number): Prepared {
-    if (config.kind === 'unix') return { kind: 'unix', options: config }
-    const { host, port, proxyProtocol } = config
-    const place = { host, port, proxyProtocol, headerMs: negotiationMs }
-    if (config.kind === 'tcp') return { kind: 'tcp', options: { ...place, from: config.from } }
-    if (config.kind === 'ssh') {
-      const { keys, warnings } = loadHostKeys(config.hostKeys)
-      for (const warning of warnings) this.#log.warn({ warning }, 'key material')
-      return { kind: 'ssh', options: { ...config, ...place, keys, loginMs: negotiationMs, log: this.#log } }
-    }
-    const material = loadServerMaterial(config)
-    for (const warning of material.warnings) this.#log.warn({ warning }, 'key material')
-    const { mode, clientCert } = config
-    return { kind: 'tcp', options: { ...place, tls: { mode, clientCert, material, handshakeMs: negotiationMs } } }
-  }
-
   /** All or none. Of the doors that are `gone`, those in the way of a new one on the same port are closed first. */
   async #openAll(
     wanted: readonly (readonly [string, Prepared])[],
@@ -99,10 +74,10 @@ export class DoorSet {
     const inTheWay = gone.filter(([, { prepared }]) => ports.has(portOf(prepared) ?? 0))
     await Promise.all(inTheWay.map(([, { door }]) => door.close()))
     try {
-      for (const [place, prepared] of wanted) opened.set(place, await this.#openOne(prepared))
+      for (const [place, prepared] of wanted) opened.set(place, await this.#openOne(place, prepared))
     } catch (error) {
       await Promise.all([...opened.values()].map(({ door }) => door.close()))
-      for (const [place, { prepared }] of inTheWay) this.#open.set(place, await this.#openOne(prepared))
+      for (const [place, { prepared }] of inTheWay) this.#open.set(place, await this.#openOne(place, prepared))
       throw error
     }
     return opened
@@ -119,27 +94,25 @@ export class DoorSet {
     }
   }
 
-  async #openOne(prepared: Prepared): Promise<Open> {
+  async #openOne(place: string, prepared: Prepared): Promise<Open> {
+    const reception = this.#reception
     switch (prepared.kind) {
-      case 'ssh':
-        return { kind: 'ssh', door: await openSshDoor(prepared.options, this.#reception), prepared }
-      case 'tcp':
-        return { kind: 'tcp', door: await openTcpDoor(prepared.options, this.#reception), prepared }
-      case 'unix':
-        return { kind: 'unix', door: await openUnixDoor(prepared.options, this.#reception), prepared }
+      case 'ssh': {
+        const { kind, options } = prepared
+        return { kind, door: await openSshGate(options, reception, this.#rooms.ssh(options, place)), prepared }
+      }
+      case 'tcp': {
+        const { kind, options } = prepared
+        return { kind, door: await openTcpGate(options, reception, this.#rooms.tcp(options, place)), prepared }
+      }
+      case 'unix': {
+        const { kind, options } = prepared
+        return { kind, door: await openUnixGate(options, reception, this.#rooms.unix(options, place)), prepared }
+      }
       default:
         return prepared satisfies never
     }
   }
-}
-
-function placeFor(prepared: Prepared, taken: ReadonlyMap<string, unknown>): string {
-  const { kind, options } = prepared
-  const place = kind === 'unix' ? options.path : `${kind} ${options.host}:${options.port}`
-  // Several doors may ask for any free port of one host.
-  let key = place
-  for (let nth = 2; taken.has(key); nth++) key = `${place} ${nth}`
-  return key
 }
 
 /** The port that a door takes for itself; undefined if any will do. */

@@ -1,12 +1,12 @@
 /**
  * The whole gateway, put together: configuration in, open doors out. Reads the key material, makes the control plane,
- * opens the doors, starts a session for every visitor that the limits let in, and changes all of it for another
- * configuration while sessions run.
+ * opens the doors of the floor, where a session is started for every visitor that the limits let in, and changes all of it
+ * for another configuration while sessions run.
  */
 import type { LeaseFacts, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import { upstreamsOf } from '../config/named-files.ts'
-import type { Door, Reception, Visitor } from '../doors/door.ts'
+import type { Door } from '../doors/door.ts'
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import { throttleRefusals } from '../observe/refusal-throttle.ts'
@@ -15,18 +15,24 @@ import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
-import { DialQueue } from '../upstreams/dial-queue.ts'
 import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
-import { DoorSet } from './door-set.ts'
+import type { Floor, Plane } from './floor.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { Limits } from './limits.ts'
-import { LuksGuards } from './luks-check.ts'
+import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
 import { createOverview, type Overview } from './overview.ts'
-import { RateBook } from './rates.ts'
-import { type Session, startSession } from './session.ts'
-import { settleAll } from './takeover.ts'
+import { processCount } from './process-count.ts'
+import { WorkerFloor, type WorkerProgram } from './worker-floor.ts'
+
+/** What a gateway is made with, beside its configuration. */
+export interface GatewayOptions {
+  /** What counts, and hears the log. */
+  readonly telemetry?: Telemetry
+  /** Without it all sessions run in this process, whatever the configuration says. */
+  readonly workers?: WorkerProgram
+}
 
 /** A running gateway. */
 export interface Gateway extends Overview {
@@ -34,7 +40,7 @@ export interface Gateway extends Overview {
 
   /**
    * Takes the configuration that `load` returns, all of it or, when it or this throws, nothing. Sessions whose rights are gone or less are ended;
-   * the others do not notice. What `log`, `state`, `audit` and `admin` say holds from the next start. Returns how many were ended.
+   * the others do not notice. What `log`, `state`, `audit`, `admin` and `workers` say holds from the next start. Returns how many were ended.
    * @throws MaterialError, DoorError, and what `load` throws
    */
   reload(load: () => Config): Promise<number>
@@ -62,11 +68,12 @@ export interface Gateway extends Overview {
 }
 
 /**
- * Starts a gateway: all doors open, or none. `telemetry`: what counts, and hears `log`.
+ * Starts a gateway: all doors open, or none.
  * @throws MaterialError for a certificate or key that can not be used, DoorError for a door that can not be opened,
  * AuditError for a trail that can not be used
  */
-export async function startGateway(config: Config, log: Log, telemetry = new Telemetry()): Promise<Gateway> {
+export async function startGateway(config: Config, log: Log, options: GatewayOptions = {}): Promise<Gateway> {
+  const { telemetry = new Telemetry(), workers } = options
   telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
   const leases = new MemoryLeases()
@@ -74,70 +81,44 @@ export async function startGateway(config: Config, log: Log, telemetry = new Tel
   const control = createControl(config, leases, each => discoveries.seek(each))
   const audit = await beginAudit(config, log)
   const limits = new Limits(config.limits)
-  const dials = new DialQueue()
-  const rates = new RateBook()
-  const guards = new LuksGuards()
-  /** By `conn`, the oldest first. */
-  const sessions = new Map<number, Session>()
-  const among = (conns: readonly number[]): readonly Session[] => conns.flatMap(each => sessions.get(each) ?? [])
-  const settle = (conns: readonly number[]): Promise<void> => settleAll(among(conns))
   let current = config
   await discoveries.prepare(config)
   discoveries.follow(config)
-  let draining = false
   let conn = 0
-
-  const enter = (visitor: Visitor): void => {
-    const shared = { control, audit, dials, rates, guards, settle, log, meters: telemetry.meters }
-    const id = ++conn
-    const context = { ...shared, conn: id, limits: current.limits, isDraining: () => draining }
-    const session = startSession(visitor, context)
-    sessions.set(id, session)
-    void session.done.finally(() => {
-      sessions.delete(id)
-      limits.leave(visitor.identity.address)
-    })
-  }
-  const reception: Reception = {
-    get vanishedMs() {
-      return current.leases.vanishedMs
-    },
-    enter,
-    admit: address => limits.admit(address),
-    left: address => limits.leave(address),
-    turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
-    failed: error => log.error({ err: error }, 'door failed'),
-  }
-  const doorSet = new DoorSet(reception, log)
+  let draining = false
+  const plane: Plane = { control, leases, audit, limits, log, telemetry, config: () => current, number: () => ++conn }
+  const processes = processCount(config.workers)
+  const floor: Floor =
+    workers === undefined || processes === 1 ? new LocalFloor(plane) : new WorkerFloor(plane, processes, workers)
   try {
-    await doorSet.apply(config.doors, config.limits.negotiationMs, () => {})
+    await floor.apply(config, () => {})
   } catch (error) {
+    await floor.stop()
     await endAudit(audit)
     throw error
   }
   const unwatch = watchMaterial(() => current, log)
-  log.info({ doors: doorSet.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
+  log.info({ doors: floor.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     let misfits: readonly Misfit[] = []
     await discoveries.prepare(next)
-    const changes = await doorSet.apply(next.doors, next.limits.negotiationMs, () => {
+    const { doors, ended: gone } = await floor.apply(next, () => {
       discoveries.follow(next)
       misfits = control.replace(discoveries.extend(next))
       limits.replace(next.limits)
       telemetry.retain(next.exports.map(({ name }) => name))
       current = next
     })
-    const rechecked = [...sessions].map(async ([id, session]) => ((await session.recheck()) ? [id] : []))
-    const ended = new Set((await Promise.all(rechecked)).flat())
+    const ended = new Set(gone)
     for (const { session, by } of misfits.filter(each => !ended.has(each.session))) {
-      sessions.get(session)?.retire(`no longer allowed: sharing ${by.mode}, and ${by.who} was there before`)
+      void floor.retire([session], `no longer allowed: sharing ${by.mode}, and ${by.who} was there before`)
       ended.add(session)
     }
     const sessionsEnded = ended.size
-    log.info({ ...changes, sessionsEnded }, 'reloaded')
-    audit.note('reloaded', { ...changes, sessionsEnded })
+    log.info({ ...doors, sessionsEnded }, 'reloaded')
+    audit.note('reloaded', { ...doors, sessionsEnded })
     return sessionsEnded
   }
   const reload = async (load: () => Config): Promise<number> => {
@@ -153,10 +134,7 @@ export async function startGateway(config: Config, log: Log, telemetry = new Tel
     leases.dismiss()
     discoveries.close()
     unwatch()
-    await doorSet.close()
-    const open = [...sessions.values()]
-    for (const session of open) session.stop('gateway stopped')
-    await Promise.all(open.map(session => session.done))
+    await floor.stop()
     await endAudit(audit)
   }
   let ended: Promise<void> | undefined
@@ -167,48 +145,38 @@ export async function startGateway(config: Config, log: Log, telemetry = new Tel
   const drain = async (ms: number): Promise<void> => {
     draining = true
     leases.dismiss()
-    await doorSet.close()
+    await floor.close()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>(resolve => {
       timer = setTimeout(resolve, ms)
     })
-    await Promise.race([Promise.all([...sessions.values()].map(session => session.done)), late])
+    await Promise.race([floor.ended(), late])
     clearTimeout(timer)
     await stop()
-  }
-  const facts = async (): Promise<readonly SessionFacts[]> =>
-    [...sessions.values()].flatMap(session => session.facts() ?? [])
-  const find = (id: number): Session | undefined => {
-    const session = sessions.get(id)
-    return session?.facts() === undefined ? undefined : session
-  }
-  const kick = async (id: number): Promise<boolean> => {
-    const session = find(id)
-    session?.retire('kicked')
-    return session !== undefined
   }
   const leaseList = (): readonly LeaseFacts[] => leases.list().map(leaseFacts)
   const overview = createOverview({
     config: () => current,
-    sessions: facts,
+    sessions: () => floor.sessions(),
     leases: leaseList,
     connections: () => limits.count,
     audit,
-    doors: () => doorSet.doors,
+    doors: () => floor.doors,
     isDraining: () => draining,
     lastReload: () => telemetry.lastReload,
-    gather: async () => [telemetry.families()],
+    gather: () => floor.gather(),
   })
   return {
     get doors() {
-      return doorSet.doors
+      return floor.doors
     },
     ...overview,
-    sessions: facts,
-    explain: async id => await find(id)?.explain(),
-    kick,
+    sessions: () => floor.sessions(),
+    explain: id => floor.explain(id),
+    kick: id => floor.kick(id),
     leases: leaseList,
-    releaseLease: (name, holder) => releaseLease(leases.list(), name, holder, among),
+    releaseLease: (name, holder) =>
+      releaseLease(leases.list(), name, holder, conns => floor.retire(conns, 'lease released')),
     reload,
     drain,
     stop,

@@ -1,7 +1,6 @@
 import type { LeaseFacts } from '../admin/managed.ts'
 import { printable } from '../protocol/strings.ts'
 import type { Lease } from '../sharing/leases.ts'
-import type { Session } from './session.ts'
 
 /** A lease as those who run the gateway see it. */
 export function leaseFacts({ export: name, mode, who, peer, access, sinceMs, sessions }: Lease): LeaseFacts {
@@ -14,11 +13,9 @@ export async function releaseLease(
   leases: readonly Lease[],
   name: string,
   holder: string | undefined,
-  among: (conns: readonly number[]) => readonly Session[],
+  end: (conns: readonly number[]) => Promise<void>,
 ): Promise<number> {
   const meant = leases.filter(each => printable(each.export) === name && (holder === undefined || each.who === holder))
-  const sessions = among(meant.flatMap(each => each.sessions))
-  for (const session of sessions) session.retire('lease released')
-  await Promise.all(sessions.map(session => session.done))
+  await end(meant.flatMap(each => each.sessions))
   return meant.length
 }

@@ -1,6 +1,7 @@
 import type { LuksConfig } from '../config/config.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { readFirst } from '../relay/read-first.ts'
+import type { RangeGuard } from '../relay/requests.ts'
 import { type Found, findLuks, type LuksGuard } from '../sharing/luks-guard.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
@@ -30,11 +31,17 @@ interface Entry {
   users: number
 }
 
-/** The guards of exports: sessions of one export share it, for what one of them writes counts for all. */
-export class LuksGuards {
+/** The guards of exports: sessions of one export share what is known of its header, for what one writes counts for all. */
+export interface Guards {
+  /** The guard of an export; `fresh` if nobody has one. Each take is followed by one `giveBack`. */
+  take(name: string, fresh: LuksGuard): RangeGuard
+  giveBack(name: string): void
+}
+
+/** Guards of sessions in this process. */
+export class LuksGuards implements Guards {
   readonly #entries = new Map<string, Entry>()
 
-  /** The guard of an export; `fresh` if nobody has one. Each take is followed by one `giveBack`. */
   take(name: string, fresh: LuksGuard): LuksGuard {
     const entry = this.#entries.get(name) ?? { guard: fresh, users: 0 }
     this.#entries.set(name, entry)

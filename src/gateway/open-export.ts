@@ -60,7 +60,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh, contexts: wanted } = opening
   const header = proxyHeader(opening)
   const wants = { readOnly: rights === 'read' }
-  // Until it goes off, such a signal costs more than to open a file, which does not look at it.
+  // To open a file nobody looks at it, and its timer would outlive most sessions.
   const signal = upstream.kind === 'file' ? NEVER : AbortSignal.timeout(CONNECT_MS)
   const link = await connectUpstream(upstream, wants, signal, ssh)
   if (header !== undefined) link.stream.write(header)

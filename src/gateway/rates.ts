@@ -1,4 +1,4 @@
-import { Bucket, type Buckets } from '../relay/throttle.ts'
+import { Bucket, type Buckets, type Budget } from '../relay/throttle.ts'
 
 /** A limit on the traffic of all sessions that have `key` in common. Bytes a second each way, requests a second. */
 export interface Rate {
@@ -7,6 +7,15 @@ export interface Rate {
   readonly write?: number | undefined
   readonly iops?: number | undefined
 }
+
+/** Which budget is meant. */
+export interface BudgetName {
+  readonly key: string
+  readonly kind: keyof Buckets
+}
+
+/** Makes a budget. */
+export type MakeBudget = (name: BudgetName, perSecond: number) => Budget
 
 interface Entry {
   readonly buckets: { -readonly [kind in keyof Buckets]: Buckets[kind] }
@@ -18,6 +27,12 @@ const KINDS = ['read', 'write', 'iops'] as const
 /** The budgets of sessions that run in this process, shared by their keys. */
 export class RateBook {
   readonly #entries = new Map<string, Entry>()
+  readonly #make: MakeBudget
+
+  /** `make`: where the budget is not this process's alone. */
+  constructor(make: MakeBudget = (_, perSecond) => new Bucket(perSecond, performance.now())) {
+    this.#make = make
+  }
 
   /** The budgets of these limits; who had them before has the new rates too. Each take is followed by one `giveBack`. */
   take(rates: readonly Rate[]): readonly Buckets[] {
@@ -25,7 +40,7 @@ export class RateBook {
       const entry = this.#entries.get(rate.key) ?? { buckets: {}, users: 0 }
       this.#entries.set(rate.key, entry)
       entry.users++
-      for (const kind of KINDS) setRate(entry, kind, rate[kind])
+      for (const kind of KINDS) this.#setRate(entry, { key: rate.key, kind }, rate[kind])
       return entry.buckets
     })
   }
@@ -36,10 +51,11 @@ export class RateBook {
       if (entry !== undefined && --entry.users === 0) this.#entries.delete(key)
     }
   }
-}
 
-function setRate({ buckets }: Entry, kind: keyof Buckets, perSecond: number | undefined): void {
-  if (perSecond === undefined) delete buckets[kind]
-  else if (buckets[kind] === undefined) buckets[kind] = new Bucket(perSecond, performance.now())
-  else buckets[kind].setRate(perSecond)
+  #setRate({ buckets }: Entry, name: BudgetName, perSecond: number | undefined): void {
+    const { kind } = name
+    if (perSecond === undefined) delete buckets[kind]
+    else if (buckets[kind] === undefined) buckets[kind] = this.#make(name, perSecond)
+    else buckets[kind].setRate(perSecond)
+  }
 }

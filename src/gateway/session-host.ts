@@ -11,8 +11,8 @@ import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
 import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { printable } from '../protocol/strings.ts'
+import type { RangeGuard } from '../relay/requests.ts'
 import { Throttle } from '../relay/throttle.ts'
-import type { LuksGuard } from '../sharing/luks-guard.ts'
 import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
@@ -42,7 +42,7 @@ export class SessionHost implements Host<OpenExport> {
   #upstream: UpstreamConfig | undefined
   #canMultiply = true
   #acquired: { readonly name: string; readonly visit: Visit; readonly lease: Rights | undefined } | undefined
-  #guard: { readonly name: string; readonly guard: LuksGuard } | undefined
+  #guard: { readonly name: string; readonly guard: RangeGuard } | undefined
   #secured: Secured | undefined
   #rates: readonly Rate[] = []
 
@@ -74,7 +74,7 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   /** What watches over the LUKS header. */
-  get guard(): LuksGuard | undefined {
+  get guard(): RangeGuard | undefined {
     return this.#guard?.guard
   }
 

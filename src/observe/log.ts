@@ -11,18 +11,30 @@ export interface Log {
   error(facts: Facts, message: string): void
 }
 
+/** A log that takes lines of other processes too, so that lines never tear. */
+export interface LineLog extends Log {
+  /** Whole lines, each with its end, as `logLines` makes them. */
+  pass(lines: string): void
+}
+
 /** A log to a file (appended to), or to standard error. Written synchronously: no line is lost at the end. */
-export function openLog(options: { readonly level: LevelWithSilent; readonly file?: string | undefined }): Log {
+export function openLog(options: { readonly level: LevelWithSilent; readonly file?: string | undefined }): LineLog {
+  const out = destination({ dest: options.file ?? 2, sync: true, mkdir: false })
+  return Object.assign(logLines(options.level, out), { pass: (lines: string): void => void out.write(lines) })
+}
+
+/** A log to whoever takes its lines. */
+export function logLines(level: LevelWithSilent, out: { write(line: string): void }): Log {
   return pino(
     {
-      level: options.level,
+      level,
       base: null,
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: label => ({ level: label }) },
       // An error in a log line is its name, code, message and causes; never an object that it happens to carry.
       serializers: { err: describeError },
     },
-    destination({ dest: options.file ?? 2, sync: true, mkdir: false }),
+    out,
   )
 }
 

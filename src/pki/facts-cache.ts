@@ -5,9 +5,8 @@ import { type CertificateFacts, certificateFacts } from './certificate-facts.ts'
 const MAX_CERTIFICATES = 1024
 
 /**
- * Remembers what certificates say of their owners, for those who come often: to read one takes longer than all else
- * that is done with it. The facts are of the bytes of a certificate alone. Whether it is good is asked anew each time,
- * elsewhere.
+ * Remembers what certificates say of their owners, for those who come often. The facts are of the bytes of a certificate
+ * alone. Whether it is good is asked anew each time, elsewhere.
  */
 export class FactsCache {
   readonly #known = new Map<string, CertificateFacts>()

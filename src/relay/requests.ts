@@ -32,6 +32,8 @@ export interface RequestRules {
 
 /** What watches over a range. Offsets and lengths in bytes. */
 export interface RangeGuard {
+  /** Whether it can judge what touches the range now; false: it is asked again in a moment. Absent: always. */
+  isReady?(): boolean
   touches(offset: number, length: number): boolean
   /** Whether a write is good; it is taken for done then. `bytes`: what is written, or how many zeroes. */
   admits(offset: number, bytes: Buffer | number): boolean
@@ -139,7 +141,7 @@ export class RequestGrammar implements Grammar {
   }
 
   #judgeGuarded(type: number, length: number, bytes: Buffer, at: number): Verdict {
-    if (!this.#throttle.admits(type, length)) return Verdict.WAIT
+    if (this.#rules.guard?.isReady?.() === false || !this.#throttle.admits(type, length)) return Verdict.WAIT
     if (type === Cmd.WRITE) {
       this.#gathered = { head: Buffer.from(bytes.subarray(at, at + REQUEST_SIZE)), pieces: [], missing: length }
       return Verdict.DROP

@@ -6,11 +6,22 @@ const BURST_S = 0.1
 /** Shortest wait for a budget: timers are no finer. */
 const MIN_WAIT_MS = 1
 
+/** What a request has to have something left of before it may pass. Shared by all who have it in common. */
+export interface Budget {
+  /** Another rate from now on. */
+  setRate(perSecond: number): void
+
+  /** Milliseconds until somebody may take; 0: now. */
+  waitMs(nowMs: number): number
+
+  take(count: number): void
+}
+
 /**
  * A budget that refills at a steady rate: a token bucket. Who takes the last of it may overdraw it, by a request that is
- * larger than all of it for example; the next one waits until the debt is paid. Shared by all who have it in common.
+ * larger than all of it for example; the next one waits until the debt is paid.
  */
-export class Bucket {
+export class Bucket implements Budget {
   #perSecond: number
   #left: number
   #atMs: number
@@ -22,12 +33,10 @@ export class Bucket {
     this.#atMs = nowMs
   }
 
-  /** Another rate from now on. */
   setRate(perSecond: number): void {
     this.#perSecond = perSecond
   }
 
-  /** Milliseconds until somebody may take; 0: now. */
   waitMs(nowMs: number): number {
     const left = this.#refill(nowMs)
     return left > 0 ? 0 : Math.max(MIN_WAIT_MS, (-left / this.#perSecond) * 1000)
@@ -48,11 +57,11 @@ export class Bucket {
 /** Budgets that belong together; one that is absent is not limited. */
 export interface Buckets {
   /** Bytes of READs. */
-  readonly read?: Bucket | undefined
+  readonly read?: Budget | undefined
   /** Bytes of WRITEs. */
-  readonly write?: Bucket | undefined
+  readonly write?: Budget | undefined
   /** Requests of every kind. */
-  readonly iops?: Bucket | undefined
+  readonly iops?: Budget | undefined
 }
 
 /** What holds back the requests of one session: several sets of budgets, of which all must have something left. */
@@ -87,6 +96,6 @@ export class Throttle {
   }
 }
 
-function byteBucket(set: Buckets, type: number): Bucket | undefined {
+function byteBucket(set: Buckets, type: number): Budget | undefined {
   return type === Cmd.READ ? set.read : type === Cmd.WRITE ? set.write : undefined
 }

@@ -20,24 +20,30 @@ export type Found =
  * of it. One good copy is enough, as it is for cryptsetup, which writes one after the other.
  */
 export class LuksGuard {
-  readonly #at: number
+  /** Where its first byte is. */
+  readonly at: number
   #header: Buffer
 
   /** `header`: all bytes from `at` on in which headers are. */
   constructor(at: number, header: Buffer) {
-    this.#at = at
+    this.at = at
     this.#header = header
+  }
+
+  /** The header as it is now. */
+  get header(): Buffer {
+    return this.#header
   }
 
   /** Whether a range has a byte of the header in it. */
   touches(offset: number, length: number): boolean {
-    return offset < this.#at + this.#header.length && offset + length > this.#at
+    return offset < this.at + this.#header.length && offset + length > this.at
   }
 
   /** Takes a write if it leaves a LUKS header; false: it would not. `bytes`: what is written, or how many zeroes. */
   admits(offset: number, bytes: Buffer | number): boolean {
     const next = Buffer.from(this.#header)
-    const from = offset - this.#at
+    const from = offset - this.at
     if (typeof bytes === 'number') next.fill(0, Math.max(0, from), Math.min(next.length, from + bytes))
     else bytes.copy(next, Math.max(0, from), Math.max(0, -from))
     if (headerProblem(next) !== undefined) return false

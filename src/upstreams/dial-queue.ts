@@ -22,6 +22,12 @@ export class DialQueue {
   /** Connections that the dials of one gateway share. */
   readonly ssh = new SshPool()
   readonly #lines = new Map<string, Line>()
+  readonly #atOnce: number
+
+  /** `sharers`: processes that dial the same servers, with a queue of their own each. */
+  constructor(sharers = 1) {
+    this.#atOnce = Math.max(1, Math.floor(AT_ONCE / sharers))
+  }
 
   /**
    * Runs `dial`, which ends when the server has answered, as soon as its turn has come.
@@ -41,7 +47,7 @@ export class DialQueue {
   async #enter(place: string): Promise<void> {
     const line = this.#lines.get(place) ?? { busy: 0, waiting: new Set() }
     this.#lines.set(place, line)
-    if (line.busy < AT_ONCE) {
+    if (line.busy < this.#atOnce) {
       line.busy++
       return
     }

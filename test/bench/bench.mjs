@@ -2,15 +2,17 @@
 // disk, alternating in one run. Prints medians and ratios; absolute times of a shared machine mean nothing.
 // What not to conclude: see README, "Benchmarks".
 //
+// nbdgate is there twice: as it comes, with a worker for each core, and with all sessions in one process.
+//
 //   npm run bench                 the running Node
 //   npm run bench -- --rounds 9   more rounds
 //   npm run bench -- --node PATH  the gateway on another Node
-import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { idleMemory } from './idle-memory.mjs'
-import { canConnect, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -81,9 +83,13 @@ async function main() {
     report(name, results[name])
   }
   if (ONLY === '' || ONLY.includes('idle')) {
-    const kib = await idleMemory({ port: peers.nbdgate.port, pid: peers.nbdgate.pid(), certs: client, sessions: 500 })
-    console.log(`memory of an idle session (500 of them): ${kib.toFixed(0)} KiB`)
-    results['idle KiB'] = kib
+    results['idle KiB'] = {}
+    for (const peer of ['nbdgate', 'nbdgate, 1 process']) {
+      const { port, pid } = peers[peer]
+      const kib = await idleMemory({ port, pid: pid(), certs: client, sessions: 500 })
+      console.log(`memory of an idle session of ${peer} (500 of them): ${kib.toFixed(0)} KiB`)
+      results['idle KiB'][peer] = kib
+    }
   }
   mkdirSync('.work', { recursive: true })
   writeFileSync(`.work/bench-${nodeVersion}.json`, `${JSON.stringify(results, null, 2)}\n`)
@@ -99,29 +105,10 @@ async function startPeers(disk, certs) {
   await waitFor(() => canConnect(serverPort))
   stopAll.pidFiles.push(join(dir, 'nbd-server.pid'))
   const upstream = `nbd://127.0.0.1:${serverPort}/disk`
-  const [gatewayPort, nbdkitPort, qemuPort] = [await freePort(), await freePort(), await freePort()]
+  const [nbdkitPort, qemuPort] = [await freePort(), await freePort()]
 
-  writeFileSync(
-    join(dir, 'nbdgate.yaml'),
-    `version: 1
-doors:
-  - { tls: "127.0.0.1:${gatewayPort}", cert: ${certs}/server-cert.pem, key: ${certs}/server-key.pem, client-ca: ${certs}/ca-cert.pem }
-exports:
-  - { name: disk, upstream: "${upstream}", allow: [{ who: "cert:cn=alice", rights: write }] }
-limits: { sessions: 2000, sessions-per-address: 2000 }
-`,
-  )
-  const gateway = start(
-    [
-      NODE,
-      ...(option('--node-args', '') || '').split(' ').filter(Boolean),
-      'dist/main.js',
-      'serve',
-      '--config',
-      join(dir, 'nbdgate.yaml'),
-    ],
-    join(dir, 'gateway.log'),
-  )
+  const gateway = await startGateway('auto', certs, upstream)
+  const alone = await startGateway(1, certs, upstream)
   // nbdkit and qemu want a folder with the server's files under their own names: the same that `certs` writes.
   const nbdkit = start(
     [
@@ -163,12 +150,32 @@ limits: { sessions: 2000, sessions-per-address: 2000 }
     ],
     join(dir, 'qemu.log'),
   )
-  for (const port of [gatewayPort, nbdkitPort, qemuPort]) await waitFor(() => canConnect(port))
+  for (const port of [nbdkitPort, qemuPort]) await waitFor(() => canConnect(port))
   return {
-    nbdgate: { port: gatewayPort, pid: () => gateway.pid },
+    nbdgate: gateway,
+    'nbdgate, 1 process': alone,
     nbdkit: { port: nbdkitPort, pid: () => nbdkit.pid },
     'qemu-nbd': { port: qemuPort, pid: () => qemu.pid },
   }
+}
+
+/** A gateway that is ready, with its sessions in so many workers. */
+async function startGateway(workers, certs, upstream) {
+  const port = await freePort()
+  const file = join(dir, `nbdgate-${workers}.yaml`)
+  const text = `version: 1
+workers: ${workers}
+doors:
+  - { tls: "127.0.0.1:${port}", cert: ${certs}/server-cert.pem, key: ${certs}/server-key.pem, client-ca: ${certs}/ca-cert.pem }
+exports:
+  - { name: disk, upstream: "${upstream}", allow: [{ who: "cert:cn=alice", rights: write }] }
+limits: { sessions: 2000, sessions-per-address: 2000 }
+`
+  writeFileSync(file, text)
+  const nodeArgs = (option('--node-args', '') || '').split(' ').filter(Boolean)
+  const gateway = start([NODE, ...nodeArgs, 'dist/main.js', 'serve', '--config', file], join(dir, 'gateway.log'))
+  await waitFor(() => canConnect(port))
+  return { port, pid: () => gateway.pid }
 }
 
 async function timed(argv) {
@@ -199,11 +206,6 @@ async function randread(port, home, depth) {
   const { stdout } = await run([...user, ...env, ...job, ...bounds, '--output-format=json', `--aux-path=${home}`])
   const read = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs[0].read
   return depth === 1 ? 1e6 / read.iops : read.iops
-}
-
-function cpuSeconds(pid) {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1').split(') ')[1].split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
 }
 
 function report(name, result) {

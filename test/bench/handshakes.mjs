@@ -1,12 +1,12 @@
 // `node test/bench/handshakes.mjs`: whole mTLS sessions a second (connect, STARTTLS, GO, DISC), nbdgate beside nbdkit in
-// one run, the same client for both. TLS 1.3, ECDSA P-256, a certificate on either side, nothing resumed.
+// one run, the same client for all; nbdgate with a worker for each core, and in one process. TLS 1.3, ECDSA P-256, a certificate on either side, nothing resumed.
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as connectTls, createSecureContext } from 'node:tls'
-import { canConnect, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -33,41 +33,58 @@ try {
 
 async function main() {
   const certs = await makePki(dir)
-  const [ours, theirs] = [await freePort(), await freePort()]
+  const theirs = await freePort()
   const disk = join(dir, 'disk.img')
   await run(['truncate', '-s', '16M', disk])
-  const files = `cert: ${certs}/server-cert.pem, key: ${certs}/server-key.pem, client-ca: ${certs}/ca-cert.pem`
-  const config = `version: 1
-doors: [{ tls: "127.0.0.1:${ours}", ${files} }]
+  const gateway = async workers => {
+    const port = await freePort()
+    const file = join(dir, `nbdgate-${workers}.yaml`)
+    const files = `cert: ${certs}/server-cert.pem, key: ${certs}/server-key.pem, client-ca: ${certs}/ca-cert.pem`
+    const config = `version: 1
+workers: ${workers}
+doors: [{ tls: "127.0.0.1:${port}", ${files} }]
 exports: [{ name: disk, upstream: { file: ${disk} }, allow: [{ who: "cert:cn=alice", rights: write }] }]
 `
-  writeFileSync(join(dir, 'nbdgate.yaml'), config)
-  start([NODE, 'dist/main.js', 'serve', '--config', join(dir, 'nbdgate.yaml')], join(dir, 'gateway.log'))
+    writeFileSync(file, config)
+    const { pid } = start([NODE, 'dist/main.js', 'serve', '--config', file], join(dir, 'gateway.log'))
+    return { port, pid }
+  }
+  const peers = { nbdgate: await gateway('auto'), 'nbdgate, 1 process': await gateway(1), nbdkit: { port: theirs } }
   const tls = ['--tls=require', '--tls-verify-peer', `--tls-certificates=${certs}`]
-  start(
+  const nbdkit = start(
     ['nbdkit', '-f', '-p', String(theirs), '-i', '127.0.0.1', ...tls, '-e', 'disk', 'file', disk],
     join(dir, 'nbdkit.log'),
   )
-  for (const port of [ours, theirs]) await waitFor(() => canConnect(port))
+  peers.nbdkit.pid = nbdkit.pid
+  for (const { port } of Object.values(peers)) await waitFor(() => canConnect(port))
 
   const read = name => readFileSync(join(certs, 'alice', name))
   const pem = { ca: read('ca-cert.pem'), cert: read('client-cert.pem'), key: read('client-key.pem') }
   const secureContext = createSecureContext({ ...pem, minVersion: 'TLSv1.3' })
-  const samples = { nbdgate: [], nbdkit: [] }
+  const samples = Object.fromEntries(Object.keys(peers).map(peer => [peer, []]))
+  const cpu = Object.fromEntries(Object.keys(peers).map(peer => [peer, []]))
   for (let round = -1; round < ROUNDS; round++) {
-    for (const [peer, port] of Object.entries({ nbdgate: ours, nbdkit: theirs })) {
+    for (const [peer, { port, pid }] of Object.entries(peers)) {
+      const before = cpuSeconds(pid)
       const begin = performance.now()
       let left = SESSIONS
       const serve = async () => {
         while (left-- > 0) await session(port, secureContext)
       }
       await Promise.all(Array.from({ length: AT_ONCE }, serve))
-      if (round >= 0) samples[peer].push(SESSIONS / ((performance.now() - begin) / 1000))
+      if (round < 0) continue
+      samples[peer].push(SESSIONS / ((performance.now() - begin) / 1000))
+      cpu[peer].push(((cpuSeconds(pid) - before) / SESSIONS) * 1000)
     }
   }
-  const [we, they] = [median(samples.nbdgate), median(samples.nbdkit)]
+  const they = median(samples.nbdkit)
   console.log(`${SESSIONS} mTLS sessions, ${AT_ONCE} at once, ${ROUNDS} rounds, medians`)
-  console.log(`nbdgate ${we.toFixed(0)}/s, nbdkit ${they.toFixed(0)}/s  ->  ${(we / they).toFixed(2)} ×`)
+  for (const [peer, list] of Object.entries(samples)) {
+    const ms = median(cpu[peer]).toFixed(2)
+    console.log(
+      `${peer}: ${median(list).toFixed(0)}/s (cpu ${ms} ms each), ${(median(list) / they).toFixed(2)} × nbdkit`,
+    )
+  }
 }
 
 async function session(port, secureContext) {

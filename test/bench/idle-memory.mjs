@@ -3,19 +3,24 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { connect as connectTls, createSecureContext } from 'node:tls'
+import { familyOf } from './tools.mjs'
 
 const rssKiB = pid => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))[1])
 
-/** KiB of RSS that each of `sessions` idle sessions adds; the first tenth is opened before the count begins. */
+/**
+ * KiB of RSS that each of `sessions` idle sessions adds, over all processes of the gateway; the first tenth is opened before
+ * the count begins.
+ */
 export async function idleMemory({ port, pid, certs, sessions }) {
+  const rss = () => familyOf(pid).reduce((sum, each) => sum + rssKiB(each), 0)
   const file = name => readFileSync(`${certs}/${name}.pem`)
   const secureContext = createSecureContext({ ca: file('ca-cert'), cert: file('client-cert'), key: file('client-key') })
   const warm = Math.ceil(sessions / 10)
   const open = []
   for (let i = 0; i < warm; i++) open.push(await session(port, secureContext))
-  const before = rssKiB(pid)
+  const before = rss()
   for (let i = 0; i < sessions; i++) open.push(await session(port, secureContext))
-  const after = rssKiB(pid)
+  const after = rss()
   for (const socket of open) socket.destroy()
   return (after - before) / sessions
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { validate } from 'dockerfile-utils'
 import { describe, expect, it, vi } from 'vitest'
-import { VERSION } from '../../src/cli/version.ts'
+import { VERSION } from '../../src/observe/version.ts'
 import { test as base } from '../support/fixtures.ts'
 import { run, runOk, start } from '../support/process.ts'
 import { startRegistry } from '../support/registry.ts'
@@ -40,7 +40,10 @@ const test = base
       await removeTempFolder(dir)
     })
     const env = { HOME: dir, npm_config_cache: join(dir, 'cache'), npm_config_registry: registry.url }
-    await runOk(['npm', 'pack', '--ignore-scripts', '--silent', '--pack-destination', dir, ROOT], { env })
+    await runOk(['npm', 'pack', '--ignore-scripts', '--silent', '--pack-destination', dir, ROOT], {
+      env,
+      timeoutMs: PACK_MS,
+    })
     const folder = join(dir, 'empty')
     await mkdir(folder)
     await writeFile(join(folder, 'package.json'), '{ "private": true }')

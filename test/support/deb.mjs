@@ -25,7 +25,7 @@ const { version, engines } = JSON.parse(readFileSync(join(root, 'package.json'),
 const MAINTAINER = 'nbdgate maintainers <maintainers@nbdgate.org>'
 const LIB = 'usr/lib/nbdgate'
 
-const capture = (program, ...args) => execFileSync(program, args, { encoding: 'utf8', timeout: 60_000 })
+const capture = (program, ...args) => execFileSync(program, args, { encoding: 'utf8', timeout: 240_000 })
 const architecture = capture('dpkg', '--print-architecture').trim()
 
 /** Optional packages of ssh2 that only help to compile it. */
@@ -186,7 +186,7 @@ function main(target) {
       put(stage, `DEBIAN/${script}`, read(`config/debian/${script}`), 0o755)
     mkdirSync(target, { recursive: true })
     const file = join(target, `nbdgate_${version}_${architecture}.deb`)
-    capture('dpkg-deb', '--root-owner-group', '-Zxz', '--build', stage, file)
+    capture('dpkg-deb', '--root-owner-group', '-Zxz', '-z1', '--build', stage, file)
     console.log(file)
   } finally {
     rmSync(stage, { recursive: true, force: true })

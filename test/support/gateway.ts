@@ -83,6 +83,19 @@ function lineReader(): { feed(text: string): void; readonly lines: LogLine[] } {
   return { feed, lines }
 }
 
+/** How many processes the sessions of a test run in, where its configuration does not say: 1, or NBDGATE_TEST_WORKERS. */
+export const WORKERS = Number(process.env.NBDGATE_TEST_WORKERS ?? '1')
+
+/** Several processes of Node on a busy machine. */
+const READY_BOUND_MS = 60_000
+
+/** A configuration that says how many workers there are; no line of it moves. */
+export function withWorkers(yaml: string, workers = WORKERS): string {
+  if (/^\s*"?workers"?:/m.test(yaml)) return yaml
+  if (/^\s*\{/.test(yaml)) return yaml.replace(/\}\s*$/, `, "workers": ${workers} }`)
+  return `${yaml.trimEnd()}\nworkers: ${workers}\n`
+}
+
 /** Starts the gateway with its configuration in `DIR/NAME.yaml` and waits until its doors are open. Rejects with its log. */
 export async function startGateway(
   dir: string,
@@ -92,7 +105,7 @@ export async function startGateway(
 ): Promise<RunningGateway> {
   if (!existsSync(MAIN)) throw new Error('dist/main.js is missing: npm run build')
   const configFile = join(dir, `${name}.yaml`)
-  await writeFile(configFile, yaml)
+  await writeFile(configFile, withWorkers(yaml))
   const { feed, lines } = lineReader()
   const readyLine = () => lines.find(line => line.msg === 'gateway ready')
   const argv = [
@@ -108,6 +121,7 @@ export async function startGateway(
     cwd: dir,
     onStderr: feed,
     ready: () => readyLine() !== undefined,
+    readyBoundMs: READY_BOUND_MS,
     ...(options.env === undefined ? {} : { env: options.env }),
   })
   const ready = readyLine()?.doors

@@ -24,7 +24,7 @@ describe('the line at the bottom', () => {
     }
     const progress = showProgress(traffic, write, () => 40)
     vi.advanceTimersByTime(1000)
-    expect(written).toBe('\r\u001b[K10 sessions, read 0 B (0 B/s), written')
+    expect(written).toBe('\r\u001b[K10 sessions, read 0 B (0 B/s), written ')
     progress.stop()
   })
 

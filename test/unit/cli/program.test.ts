@@ -144,7 +144,7 @@ describe('a configuration', () => {
   })
 
   it('whose door can not be opened ends serve with 1: the file is right, the host is not', async () => {
-    const file = configure('version: 1\ndoors: [{ unix: nbdgate.yaml }]\nexports: []\n')
+    const file = configure('version: 1\nworkers: 1\ndoors: [{ unix: nbdgate.yaml }]\nexports: []\n')
     const { code, stderr } = await nbdgate('serve', '--config', file)
     expect(code).toBe(1)
     expect(stderr).toBe(`nbdgate: can not listen on ${file}: there is a file that is no socket\n`)

@@ -176,6 +176,7 @@ describe('a configuration with what is required only', () => {
       exports: [],
       groups: [],
       limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0 },
+      workers: 'auto',
       leases: { vanishedMs: 30_000 },
     })
   })

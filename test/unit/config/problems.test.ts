@@ -211,11 +211,15 @@ describe('proxy-protocol', () => {
   })
 })
 
-describe('keys of later versions are refused by name', () => {
-  test.each(['workers'])('%s', key => {
-    expect(problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\n${key}: x\n`)).toEqual([`4:1: \`${key}\` ${LATER}`])
-  })
+test('workers are a number or auto', () => {
+  const of = (value: string) => problemsOf(`version: 1\n${UNIX_DOOR}\nexports: []\nworkers: ${value}\n`)
+  expect(['auto', '1', '256'].flatMap(of)).toEqual([])
+  expect(of('0')).toEqual(['4:10: `workers` must be at least 1'])
+  expect(of('257')).toEqual(['4:10: `workers` must be at most 256'])
+  expect(of('many')).toEqual(['4:10: `workers` must be auto or a number'])
+})
 
+describe('keys of later versions are refused by name', () => {
   test.each(['prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
     expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
   })

@@ -1,0 +1,96 @@
+/**
+ * The seam between the main process and its workers: what each may call of the other. It is what a session asks of Control and
+ * its neighbours in SessionContext, and what the gateway asks of a floor; each is a direct call where there are no workers.
+ *
+ * A worker decides by itself, having the configuration; all that is counted, shared, numbered or written down is the main
+ * process's.
+ */
+import type { Socket } from 'node:net'
+import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { Config } from '../config/config.ts'
+import type { Accepted, TurnedAway } from '../doors/door.ts'
+import type { GatewayEvent } from '../observe/event-feed.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
+import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
+import type { Rights } from '../policy/identity.ts'
+import type { Place, Visit } from './control.ts'
+import type { BudgetName } from './rates.ts'
+
+/** What the main process serves. */
+export interface MainCalls {
+  /** The connection that was given has been received: the next one may come. */
+  received(): void
+  /** A place for one more from this address: its number, or which limit it would break. */
+  admit(address: string | undefined): number | TurnedAway
+  /** One that had a place has gone. */
+  left(address: string | undefined): void
+
+  /** As Control has them. `giveUp` is the signal of `acquire`. */
+  acquire(name: string, visit: Visit): Promise<Place>
+  giveUp(conn: number): void
+  look(name: string, visit: Visit): Promise<Rights>
+  leaving(conn: number): void
+  release(name: string, visit: Visit): void
+
+  /** As SessionContext has it. */
+  settle(conns: readonly number[]): Promise<void>
+
+  /** As Audit has them. */
+  write(kind: AuditKind, facts: AuditFacts): Promise<number | undefined>
+  note(kind: AuditKind, facts: AuditFacts): void
+
+  /** Takes so much of a budget; answered when it was there, and whatever it was overdrawn by is paid. */
+  draw(name: BudgetName, perSecond: number, count: number): Promise<void>
+
+  /** A session watches over a LUKS header, which is `header` if nobody else knows better. */
+  guard(conn: number, name: string, header: Buffer): void
+  /** The session alone may judge what changes the header, which is as answered; until `unlock`, with what it is then. */
+  lock(conn: number): Promise<Buffer | undefined>
+  unlock(conn: number, header: Buffer | undefined): void
+  unguard(conn: number): void
+
+  /** Something that those who watch the gateway are told of. */
+  event(event: GatewayEvent): void
+
+  /** A line of the log. */
+  log(line: string): void
+}
+
+/** How a worker is started. */
+export interface WorkerStart {
+  readonly config: Config
+  /** Which of the workers it is, from 1. */
+  readonly worker: number
+  readonly workers: number
+  readonly isDraining: boolean
+}
+
+/** What a worker serves. */
+export interface WorkerCalls {
+  /** Answered when it is ready. Throws MaterialError. */
+  start(start: WorkerStart): void
+  /** A connection at a door's place, `conn` its number. `socket` is absent if it has gone on the way. */
+  arrive(place: string, conn: number, accepted: Omit<Accepted, 'socket'>, socket?: Socket): void
+
+  /** Loads what a configuration needs. Throws MaterialError; nothing has changed either way. */
+  prepare(config: Config): void
+  /** Puts what was prepared into force; the sessions that were ended since their rights are gone. */
+  commit(): Promise<readonly number[]>
+
+  /** What it has counted. */
+  families(): readonly MetricFamily[]
+
+  /** As SessionBook has them. */
+  sessions(): readonly SessionFacts[]
+  explain(conn: number): Promise<SessionExplanation | undefined>
+  kick(conn: number): boolean
+  retire(conns: readonly number[], why: string): Promise<void>
+  settle(conns: readonly number[]): Promise<void>
+  /** The session's lock is wanted by others who wait; answered when it is not held any more. */
+  yieldLock(conn: number): void
+
+  /** Lets nobody in any more. */
+  drain(): void
+  ended(): Promise<void>
+  stop(): Promise<void>
+}

@@ -1,0 +1,74 @@
+/**
+ * Where sessions run: in this process, or in workers. The gateway keeps the rest (plane) and asks the floor for what has to
+ * be done where the sessions are.
+ */
+import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { Config } from '../config/config.ts'
+import type { Door } from '../doors/door.ts'
+import type { Audit } from '../observe/audit.ts'
+import type { Log } from '../observe/log.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
+import type { Telemetry } from '../observe/telemetry.ts'
+import type { Leases } from '../sharing/leases.ts'
+import type { LocalControl } from './control.ts'
+import type { DoorChanges } from './door-set.ts'
+import type { Limits } from './limits.ts'
+
+/** What there is once, however many processes there are. */
+export interface Plane {
+  readonly control: LocalControl
+  readonly leases: Leases
+  readonly audit: Audit
+  readonly limits: Limits
+  readonly log: Log
+  /** What this process counts. */
+  readonly telemetry: Telemetry
+  /** What is in force. */
+  config(): Config
+  /** Numbers a connection. */
+  number(): number
+}
+
+/** What a reload did. */
+export interface Changed {
+  readonly doors: DoorChanges
+  /** Sessions whose rights were gone. */
+  readonly ended: readonly number[]
+}
+
+export interface Floor {
+  readonly doors: readonly Door[]
+
+  /**
+   * Puts the doors and rules of a configuration into force, all of it or nothing. `commit` is called when nothing can fail any
+   * more, before anything changes. @throws MaterialError, DoorError
+   */
+  apply(config: Config, commit: () => void): Promise<Changed>
+
+  /** Those in transmission phase, the oldest first. */
+  sessions(): Promise<readonly SessionFacts[]>
+
+  /** What each of the processes has counted. */
+  gather(): Promise<readonly (readonly MetricFamily[])[]>
+
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  explain(conn: number): Promise<SessionExplanation | undefined>
+
+  /** Ends one of them now; false if there is none of this number. */
+  kick(conn: number): Promise<boolean>
+
+  /** Ends sessions, also those that haggle; resolves when they have ended. */
+  retire(conns: readonly number[], why: string): Promise<void>
+
+  /** Resolves when no write that these sessions have been sent up to now can still land. Never rejects. */
+  settle(conns: readonly number[]): Promise<void>
+
+  /** Lets nobody in any more, and tells who is haggling so. */
+  close(): Promise<void>
+
+  /** Resolves when all sessions have ended. */
+  ended(): Promise<void>
+
+  /** Ends all sessions now, and what they run in. */
+  stop(): Promise<void>
+}

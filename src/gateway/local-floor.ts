@@ -1,0 +1,97 @@
+import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { Config } from '../config/config.ts'
+import type { Door, Reception } from '../doors/door.ts'
+import type { MetricFamily } from '../observe/metric-family.ts'
+import type { Telemetry } from '../observe/telemetry.ts'
+import { DialQueue } from '../upstreams/dial-queue.ts'
+import { DoorSet } from './door-set.ts'
+import type { Changed, Floor, Plane } from './floor.ts'
+import { LuksGuards } from './luks-check.ts'
+import { roomsHere } from './prepared-door.ts'
+import { RateBook } from './rates.ts'
+import { SessionBook } from './session-book.ts'
+
+/** All sessions in this process. */
+export class LocalFloor implements Floor {
+  readonly #book: SessionBook
+  readonly #doorSet: DoorSet
+  readonly #telemetry: Telemetry
+
+  constructor(plane: Plane) {
+    const { control, audit, log, limits, telemetry } = plane
+    this.#telemetry = telemetry
+    const settle = (conns: readonly number[]): Promise<void> => this.settle(conns)
+    const shared = {
+      control,
+      audit,
+      log,
+      meters: telemetry.meters,
+      dials: new DialQueue(),
+      rates: new RateBook(),
+      guards: new LuksGuards(),
+      settle,
+    }
+    this.#book = new SessionBook(
+      () => ({ ...shared, limits: plane.config().limits }),
+      address => limits.leave(address),
+    )
+    const reception: Reception = {
+      get vanishedMs() {
+        return plane.config().leases.vanishedMs
+      },
+      enter: visitor => this.#book.enter(visitor, plane.number()),
+      admit: address => limits.admit(address),
+      left: address => limits.leave(address),
+      turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
+      failed: error => log.error({ err: error }, 'door failed'),
+    }
+    this.#doorSet = new DoorSet(reception, roomsHere(reception), log)
+  }
+
+  get doors(): readonly Door[] {
+    return this.#doorSet.doors
+  }
+
+  async apply(config: Config, commit: () => void): Promise<Changed> {
+    const doors = await this.#doorSet.apply(config.doors, config.limits.negotiationMs, commit)
+    return { doors, ended: await this.#book.recheck() }
+  }
+
+  async sessions(): Promise<readonly SessionFacts[]> {
+    return this.#book.facts()
+  }
+
+  async gather(): Promise<readonly (readonly MetricFamily[])[]> {
+    return [this.#telemetry.families()]
+  }
+
+  async explain(conn: number): Promise<SessionExplanation | undefined> {
+    return await this.#book.explain(conn)
+  }
+
+  async kick(conn: number): Promise<boolean> {
+    return this.#book.kick(conn)
+  }
+
+  async retire(conns: readonly number[], why: string): Promise<void> {
+    await this.#book.retire(conns, why)
+  }
+
+  async settle(conns: readonly number[]): Promise<void> {
+    await this.#book.settle(conns)
+  }
+
+  async close(): Promise<void> {
+    this.#book.drain()
+    await this.#doorSet.close()
+  }
+
+  async ended(): Promise<void> {
+    await this.#book.ended()
+  }
+
+  async stop(): Promise<void> {
+    await this.#doorSet.close()
+    await this.#book.stop()
+  }
+}

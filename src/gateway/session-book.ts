@@ -1,0 +1,94 @@
+import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { Visitor } from '../doors/door.ts'
+import type { SessionContext } from './context.ts'
+import { type Session, startSession } from './session.ts'
+import { settleAll } from './takeover.ts'
+
+/** What a session gets beside what the book itself knows. */
+export type BookContext = Omit<SessionContext, 'secured' | 'isDraining' | 'conn'>
+
+/** The sessions of one process, by `conn`. */
+export class SessionBook {
+  /** The oldest first. */
+  readonly #sessions = new Map<number, Session>()
+  readonly #contextOf: (conn: number) => BookContext
+  readonly #left: (address: string | undefined) => void
+  #isDraining = false
+
+  /** `left` is told of each session that has ended. */
+  constructor(contextOf: (conn: number) => BookContext, left: (address: string | undefined) => void) {
+    this.#contextOf = contextOf
+    this.#left = left
+  }
+
+  /** Starts a session. */
+  enter(visitor: Visitor, conn: number): void {
+    const session = startSession(visitor, { ...this.#contextOf(conn), conn, isDraining: () => this.#isDraining })
+    this.#sessions.set(conn, session)
+    void session.done.finally(() => {
+      this.#sessions.delete(conn)
+      this.#left(visitor.identity.address)
+    })
+  }
+
+  /** Those in transmission phase, the oldest first. */
+  facts(): readonly SessionFacts[] {
+    return [...this.#sessions.values()].flatMap(session => session.facts() ?? [])
+  }
+
+  /** What the rules say of one of them now; undefined if there is none of this number. */
+  async explain(conn: number): Promise<SessionExplanation | undefined> {
+    return await this.#relaying(conn)?.explain()
+  }
+
+  /** Ends one of them now; false if there is none of this number. */
+  kick(conn: number): boolean {
+    const session = this.#relaying(conn)
+    session?.retire('kicked')
+    return session !== undefined
+  }
+
+  /** Ends these, whatever they do; resolves when they have. */
+  async retire(conns: readonly number[], why: string): Promise<void> {
+    const sessions = this.#among(conns)
+    for (const session of sessions) session.retire(why)
+    await Promise.all(sessions.map(session => session.done))
+  }
+
+  /** Resolves when no write that these have been sent up to now can still land. Never rejects. */
+  async settle(conns: readonly number[]): Promise<void> {
+    await settleAll(this.#among(conns))
+  }
+
+  /** Ends those whose rights are gone; their numbers. */
+  async recheck(): Promise<readonly number[]> {
+    const rechecked = [...this.#sessions].map(async ([conn, session]) => ((await session.recheck()) ? [conn] : []))
+    return (await Promise.all(rechecked)).flat()
+  }
+
+  /** Tells those who haggle that nobody is let in any more. */
+  drain(): void {
+    this.#isDraining = true
+  }
+
+  /** Resolves when those that are there now have ended. */
+  async ended(): Promise<void> {
+    await Promise.all([...this.#sessions.values()].map(session => session.done))
+  }
+
+  /** Ends all of them now. */
+  async stop(): Promise<void> {
+    this.#isDraining = true
+    for (const session of this.#sessions.values()) session.stop('gateway stopped')
+    await this.ended()
+  }
+
+  #relaying(conn: number): Session | undefined {
+    const session = this.#sessions.get(conn)
+    return session?.facts() === undefined ? undefined : session
+  }
+
+  #among(conns: readonly number[]): readonly Session[] {
+    return conns.flatMap(conn => this.#sessions.get(conn) ?? [])
+  }
+}
