@@ -262,12 +262,11 @@ requires(
       await runOk(['nbdinfo', nbdsUri(port, 'disk', pki.alice)])
       await expectBothWays(dir, disk, nbdsUri(port, 'disk', pki.alice))
       const opened = (running: RunningGateway) => running.log().filter(({ msg }) => msg === 'session opened')
-      const sessions = () => [first, second].map(running => opened(running).length)
-      await waitFor('the same number of sessions in both', () => sessions()[0] === sessions()[1])
-      const peers = (running: RunningGateway) => opened(running).map(({ peer }) => String(peer))
-      expect(peers(second).length).toBeGreaterThanOrEqual(3)
-      // Both know the same clients, by address and port.
-      expect(peers(second).toSorted()).toEqual(peers(first).toSorted())
+      // By address and port. A client that asks for contexts first may take more than one connection to the second.
+      const peers = (running: RunningGateway) => new Set(opened(running).map(({ peer }) => String(peer)))
+      await waitFor('the same clients in both', () => peers(first).size === peers(second).size)
+      expect(peers(second).size).toBeGreaterThanOrEqual(3)
+      expect(peers(second)).toEqual(peers(first))
       for (const { via } of opened(second)) expect(via).toMatch(/^127\.0\.0\.1:/)
     })
   }
