@@ -4,13 +4,8 @@ import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { connect as connectTls, createSecureContext } from 'node:tls'
 import { familyOf } from './tools.mjs'
-import { familyOf } from './tools.mjs'
 
-/** RSS of a gateway and its workers. What they share counts in each, before and after alike. */
-function rssKiB(pid) {
-  const sizes = familyOf(pid).map(each => /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${each}/status`, 'latin1'))[1])
-  return sizes.reduce((sum, size) => sum + Number(size), 0)
-}
+const rssKiB = pid => Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))[1])
 
 /**
  * KiB of RSS that each of `sessions` idle sessions adds, over all processes of the gateway; the first tenth is opened before
