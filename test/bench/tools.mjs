@@ -65,8 +65,17 @@ export async function makePki(dir) {
 /** A process and its children: a gateway with its workers. */
 export function familyOf(pid) {
   const tasks = readdirSync(`/proc/${pid}/task`).map(task => `/proc/${pid}/task/${task}/children`)
-  const children = tasks.flatMap(file => readFileSync(file, 'latin1').split(' ').filter(Boolean).map(Number))
+  const children = tasks.flatMap(file => textOf(file).split(' ').filter(Boolean).map(Number))
   return [pid, ...children]
+}
+
+/** Nothing if it is gone: threads end while we look. */
+function textOf(file) {
+  try {
+    return readFileSync(file, 'latin1')
+  } catch {
+    return ''
+  }
 }
 
 /** Processor time of a process and its children. */
