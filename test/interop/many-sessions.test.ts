@@ -12,8 +12,7 @@ import { waitFor } from '../support/wait.ts'
 import { allow, config, tlsDoor, tlsOptions } from './configs.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
 
-// V8's old generation too takes some hundreds of sessions to reach the size that it works with.
-const WARM_UP = 1000
+const WARM_UP = 300
 const IN_A_ROW = 2000
 const AT_ONCE = 200
 const GROWTH_KIB = 64 * 1024
@@ -35,7 +34,7 @@ const test = base.extend('scene', async ({ dir, pki, nbdServer, gateway }): Prom
   const exports = [{ name: 'disk', upstream: server.uri('disk'), allow: [allow('alice', 'read')] }]
   const limits = { 'sessions-per-address': 1000 }
   // V8 lets its young generation grow as it likes, on Node 24 to over 100 MiB: held small, RSS tells of leaks instead.
-  const nodeArgs = ['--max-semi-space-size=4']
+  const nodeArgs = ['--max-semi-space-size=8']
   const running = await gateway(config([tlsDoor(pki)], exports, { limits }), { nodeArgs })
   const address = { host: '127.0.0.1', port: running.port('tls') }
   const { servername = '', ...material } = tlsOptions(pki.alice)
