@@ -89,6 +89,7 @@ export class TlsEnd {
         server.emit('connection', raw)
       })
       raw.off('close', gone)
+      this.#waiting.delete(raw)
       secured = new DuplexStream(socket)
       const psk = desk?.proven(socket)
       const proof: Proof = psk === undefined ? { certificate: verified(socket, options) } : { psk }

@@ -18,7 +18,6 @@ import type { SshPool } from '../upstreams/ssh.ts'
 /** How long an upstream may take to be reached, and how long to negotiate. */
 const CONNECT_MS = 5000
 const NEGOTIATE_MS = 5000
-const NEVER = new AbortController().signal
 
 /** An export with the connection that serves it. */
 export interface OpenExport extends Opened {
@@ -60,14 +59,13 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh, contexts: wanted } = opening
   const header = proxyHeader(opening)
   const wants = { readOnly: rights === 'read' }
-  // To open a file nobody looks at it, and its timer would outlive most sessions.
-  const signal = upstream.kind === 'file' ? NEVER : AbortSignal.timeout(CONNECT_MS)
-  const link = await connectUpstream(upstream, wants, signal, ssh)
-  if (header !== undefined) link.stream.write(header)
-  const facts =
-    link.kind === 'file'
+  const facts = await within(CONNECT_MS, async signal => {
+    const link = await connectUpstream(upstream, wants, signal, ssh)
+    if (header !== undefined) link.stream.write(header)
+    return link.kind === 'file'
       ? { ...link, structuredReplies: false, contexts: [] }
       : await negotiateUpstream(link, { structuredReplies, contexts: wanted, blockSize: opening.blockSize })
+  })
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }
   const contexts = inOrder(facts.contexts, wanted)
   if (contexts === undefined) {
@@ -89,6 +87,17 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     contexts: contexts.map(context => context.name),
     hasBlockSize: opening.blockSize !== false,
     contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
+  }
+}
+
+/** Runs with a signal that is aborted after `ms`. Of AbortSignal.timeout the timer would outlive most sessions. */
+async function within<Done>(ms: number, run: (signal: AbortSignal) => Promise<Done>): Promise<Done> {
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(), ms)
+  try {
+    return await run(late.signal)
+  } finally {
+    clearTimeout(timer)
   }
 }
 

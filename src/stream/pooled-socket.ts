@@ -18,7 +18,9 @@ export class PooledSocket implements GatedStream {
   #sink: ByteSink | undefined
   #error: Error | undefined
   #paused = true
-  #expectedBytes: () => number = () => 0
+  #expectedBytes: () => number = nothing
+  /** Where the next read goes. */
+  #waiting: Buffer | undefined
 
   constructor(address: SocketAddress) {
     const options: NetConnectOpts = {
@@ -27,7 +29,7 @@ export class PooledSocket implements GatedStream {
       noDelay: true,
       keepAlive: true,
       keepAliveInitialDelay: 15_000,
-      onread: { buffer: () => takeBuffer(this.#expectedBytes()), callback: this.#onRead },
+      onread: { buffer: this.#nextBuffer, callback: this.#onRead },
     }
     this.#socket = connect(options)
     // Nothing is read, so nothing lost, before there is somebody to take it.
@@ -49,7 +51,7 @@ export class PooledSocket implements GatedStream {
     await once(this.#socket, 'connect', { signal })
   }
 
-  start(sink: ByteSink, expectedBytes: () => number = () => 0): void {
+  start(sink: ByteSink, expectedBytes: () => number = nothing): void {
     this.#sink = sink
     this.#expectedBytes = expectedBytes
     this.#paused = false
@@ -106,11 +108,22 @@ export class PooledSocket implements GatedStream {
     return !this.#paused
   }
 
+  readonly #nextBuffer = (): Buffer => {
+    this.#waiting = takeBuffer(this.#expectedBytes())
+    return this.#waiting
+  }
+
   readonly #onEnd = (): void => this.#sink?.ended()
 
   readonly #onClose = (): void => {
     const sink = this.#sink
     this.#sink = undefined
+    // V8 forgets a socket at a full collection only: it must not keep its session, nor memory, until then.
+    this.#expectedBytes = nothing
+    if (this.#waiting !== undefined) giveBuffer(this.#waiting)
+    this.#waiting = undefined
     sink?.closed(this.#error)
   }
 }
+
+const nothing = (): number => 0
