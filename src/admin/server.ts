@@ -31,32 +31,50 @@ export interface Admin {
   close(): void
 }
 
+/** Where to listen; `fd`: a socket that listens there already. */
+export interface AdminSocket {
+  readonly path: string
+  readonly fd?: number | undefined
+}
+
 /** Where to listen, and the file with the token that is demanded. */
 export interface AdminHttp {
   readonly host: string
   /** 0: any free one. */
   readonly port: number
   readonly tokenFile?: string | undefined
+  /** A socket that listens there already. */
+  readonly fd?: number | undefined
 }
 
 /**
  * Opens the admin socket; one that a killed gateway left behind is replaced.
  * @throws DoorError if somebody listens there, or it can not be made
  */
-export async function openAdmin(path: string, managed: Managed): Promise<Admin> {
+export async function openAdmin({ path, fd }: AdminSocket, managed: Managed): Promise<Admin> {
   const closing = new AbortController()
   const server = serve(allRoutes(managed, { signal: closing.signal }))
-  await listenPrivately(path, MODE, () => listenOn(server, { path }, path))
-  return { address: path, close: () => close(server, closing) }
+  if (fd !== undefined) {
+    await listenOn(server, { fd }, path)
+    return { address: path, close: () => close(server, closing) }
+  }
+  const { remove } = await listenPrivately(path, MODE, where => listenOn(server, where, path))
+  return {
+    address: path,
+    close: () => {
+      close(server, closing)
+      remove()
+    },
+  }
 }
 
 /** Opens what may only look, over TCP. @throws DoorError, TokenError */
-export async function openAdminHttp({ host, port, tokenFile }: AdminHttp, observed: Observed): Promise<Admin> {
+export async function openAdminHttp({ host, port, tokenFile, fd }: AdminHttp, observed: Observed): Promise<Admin> {
   const token = tokenFile === undefined ? undefined : loadToken(tokenFile)
   const closing = new AbortController()
   const server = serve(viewRoutes(observed, { guard: guard(host, token), signal: closing.signal }))
   const shown = host.includes(':') ? `[${host}]` : host
-  await listenOn(server, { host, port }, `${shown}:${port}`)
+  await listenOn(server, fd === undefined ? { host, port } : { fd }, `${shown}:${port}`)
   const bound = server.address()
   const address = `${shown}:${typeof bound === 'object' && bound !== null ? bound.port : port}`
   return { address, close: () => close(server, closing) }
@@ -70,7 +88,11 @@ function serve(app: OpenAPIHono<AdminEnv>): Server {
   return server
 }
 
-async function listenOn(server: Server, options: ListenOptions, place: string): Promise<void> {
+async function listenOn(
+  server: Server,
+  options: ListenOptions | { readonly fd: number },
+  place: string,
+): Promise<void> {
   server.listen(options)
   try {
     await once(server, 'listening')

@@ -68,7 +68,7 @@ async function connect(uri: string, flags: ConnectFlags): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     let ending = false
     const end = (): void => {
-      const ended = ending ? gateway.stop() : gateway.drain(DRAIN_MS)
+      const ended = ending ? gateway.stop() : gateway.drain()
       ending = true
       ended.finally(() => progress?.stop()).then(resolve, reject)
     }
@@ -96,7 +96,7 @@ export function connectConfig(
     doors: [door],
     exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, sharing, source })),
     groups: [],
-    limits: { sessions: 1000, sessionsPerAddress: 1000, negotiationMs: 10_000, idleMs: 0 },
+    limits: { sessions: 1000, sessionsPerAddress: 1000, negotiationMs: 10_000, idleMs: 0, drainMs: DRAIN_MS },
     leases: { vanishedMs: 30_000 },
   }
 }

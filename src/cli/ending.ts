@@ -1,22 +1,22 @@
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Log } from '../observe/log.ts'
-
-/** How long sessions have to end by themselves after SIGTERM. */
-const DRAIN_MS = 30_000
+import type { Notifier } from './notifier.ts'
 
 /** The end of a gateway: the first signal lets sessions end by themselves, the second ends them. */
 export class Ending {
   readonly #gateway: Gateway
   readonly #log: Log
+  readonly #notifier: Notifier | undefined
   /** Resolves when the gateway has been told to end, and has. */
   readonly done: Promise<void>
   #resolve: (ended: Promise<void>) => void = () => {}
   #draining = false
 
   /** Listens for SIGTERM and SIGINT. */
-  constructor(gateway: Gateway, log: Log) {
+  constructor(gateway: Gateway, log: Log, notifier?: Notifier) {
     this.#gateway = gateway
     this.#log = log
+    this.#notifier = notifier
     this.done = new Promise(resolve => {
       this.#resolve = resolve
     })
@@ -29,7 +29,8 @@ export class Ending {
     if (this.#draining) return
     this.#draining = true
     this.#log.info({ signal: why }, 'draining')
-    this.#resolve(this.#gateway.drain(DRAIN_MS))
+    this.#notifier?.stopping('draining: nobody is let in, sessions may end')
+    this.#resolve(this.#gateway.drain())
   }
 
   readonly #signalled = (signal: NodeJS.Signals): void => {
@@ -38,6 +39,7 @@ export class Ending {
       return
     }
     this.#log.info({ signal }, 'stopping')
+    this.#notifier?.stopping('stopping')
     // What waits in drain() goes on when there is nothing left to wait for.
     void this.#gateway.stop()
   }

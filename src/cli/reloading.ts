@@ -6,10 +6,12 @@ import { FileWatch } from '../config/watch.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { Log } from '../observe/log.ts'
 import { loadAll } from './load.ts'
+import { type Notifier, SERVING } from './notifier.ts'
 
 /** Reloads a gateway's configuration when it is asked to and when one of its files changes, one reload at a time. */
 export class Reloading {
   readonly #log: Log
+  readonly #notifier: Notifier
   readonly #file: string
   readonly #watch: FileWatch
   #last: Promise<unknown> = Promise.resolve()
@@ -18,8 +20,9 @@ export class Reloading {
   #askedFor: string | undefined
 
   /** Watches from now on: what changes while the gateway starts is not missed. */
-  constructor(config: Config, log: Log) {
+  constructor(config: Config, log: Log, notifier: Notifier) {
     this.#log = log
+    this.#notifier = notifier
     this.#file = config.file
     this.#watch = new FileWatch(
       () => this.ask('a file has changed'),
@@ -60,6 +63,7 @@ export class Reloading {
     if (gateway === undefined) return { kind: 'failed', problems: ['the gateway is still starting'] }
     this.#log.info({ why }, 'reloading')
     this.#watch.mark()
+    this.#notifier.reloading()
     try {
       const sessionsEnded = await gateway.reload(() => {
         const { config } = loadAll(this.#file)
@@ -75,6 +79,8 @@ export class Reloading {
         'reload failed: all stays as it was',
       )
       return { kind: 'failed', problems }
+    } finally {
+      this.#notifier.ready(SERVING)
     }
   }
 }

@@ -51,6 +51,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       sessionsPerAddress: limits['sessions-per-address'],
       negotiationMs: limits.negotiation,
       idleMs: limits.idle,
+      drainMs: limits.drain,
     },
     leases: buildLeases(leases, builder),
   }

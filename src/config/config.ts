@@ -80,6 +80,8 @@ export interface LimitsConfig {
   readonly negotiationMs: number
   /** Without any request; 0 means no limit. */
   readonly idleMs: number
+  /** For sessions to end by themselves. */
+  readonly drainMs: number
 }
 
 /** One door. `source` is where it is written: `nbdgate.yaml:12`; `proxyProtocol` are balancers, not empty. */

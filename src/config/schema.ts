@@ -286,6 +286,9 @@ const limits = z.strictObject({
   idle: text(parseDuration)
     .prefault('0s')
     .describe('How long a session may be silent; 0s: for ever. A kernel client never comes back from a cut.'),
+  drain: text(parseDuration)
+    .prefault('30s')
+    .describe('How long sessions have to end by themselves when the gateway ends.'),
 })
 
 /** The whole file. Input is what YAML gives, output has times as numbers and addresses in their parts. */

@@ -9,7 +9,11 @@ const KEEPALIVE_DELAY_MS = 15_000
  * Listens, and hands over accepted sockets, paused and with TCP_NODELAY: a reply of 16 bytes must not wait for an ACK.
  * @throws DoorError that names `place`
  */
-export async function listen(options: ListenOptions, place: string, accept: (socket: Socket) => void): Promise<Server> {
+export async function listen(
+  options: ListenOptions | { readonly fd: number },
+  place: string,
+  accept: (socket: Socket) => void,
+): Promise<Server> {
   const server = createServer(
     {
       // A client may end its direction after the last request and still wants the replies.
@@ -25,7 +29,7 @@ export async function listen(options: ListenOptions, place: string, accept: (soc
     server.listen(options)
     await once(server, 'listening')
   } catch (error) {
-    throw new DoorError(`can not listen on ${place}: ${sentenceOf(error)}`, { cause: error })
+    throw listenError(place, error)
   }
   return server
 }
@@ -37,6 +41,11 @@ export async function closeServer(server: Server): Promise<void> {
     server.close()
     resolve()
   })
+}
+
+/** What a listener says that could not be opened. */
+export function listenError(place: string, error: unknown): DoorError {
+  return new DoorError(`can not listen on ${place}: ${sentenceOf(error)}`, { cause: error })
 }
 
 function sentenceOf(error: unknown): string {

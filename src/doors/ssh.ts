@@ -25,6 +25,8 @@ export interface SshDoorOptions extends ArrivalOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
+  /** A socket that listens already, instead of both. */
+  readonly fd?: number | undefined
   /** Host keys. */
   readonly keys: readonly Buffer[]
   /** Paths. */
@@ -55,10 +57,10 @@ export async function openSshGate(
   reception: GateReception,
   room: Room<SshDoorOptions>,
 ): Promise<SshDoor> {
-  const { host, port, log } = options
+  const { host, port, fd, log } = options
   if (!isNative()) log.warn({}, 'ssh runs without its native cipher')
   const gate = new Gate(options, reception, accepted => room.take(accepted))
-  const listener = await listen({ host, port }, `${host}:${port}`, gate.receive)
+  const listener = await listen(fd === undefined ? { host, port } : { fd }, `${host}:${port}`, gate.receive)
   listener.on('error', error => reception.failed(error))
   return {
     kind: 'ssh',

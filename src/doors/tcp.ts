@@ -9,6 +9,8 @@ export interface TcpDoorOptions extends ArrivalOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
+  /** A socket that listens already, instead of both. */
+  readonly fd?: number | undefined
   /** Makes it a TLS door. */
   readonly tls?: TlsOptions | undefined
 }
@@ -30,9 +32,9 @@ export async function openTcpGate(
   reception: GateReception,
   room: Room<TcpDoorOptions>,
 ): Promise<TcpDoor> {
-  const { host, port } = options
+  const { host, port, fd } = options
   const gate = new Gate(options, reception, accepted => room.take(accepted))
-  const server = await listen({ host, port }, `${host}:${port}`, gate.receive)
+  const server = await listen(fd === undefined ? { host, port } : { fd }, `${host}:${port}`, gate.receive)
   server.on('error', error => reception.failed(error))
   let hasTls = options.tls !== undefined
   return {

@@ -1,17 +1,20 @@
 import { once } from 'node:events'
-import { chmodSync, lstatSync, unlinkSync } from 'node:fs'
+import { chmodSync, lstatSync, rmSync, unlinkSync } from 'node:fs'
 import { connect, type Socket } from 'node:net'
+import { bindUnix } from '../platform/descriptors.ts'
 import { descriptorOf, peerCredentials } from '../platform/libc.ts'
 import type { Identity } from '../policy/identity.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Accepted, Door, GateReception, Reception, Room, RoomReception } from './door.ts'
 import { DoorError } from './errors.ts'
-import { closeServer, listen } from './listen.ts'
+import { closeServer, listen, listenError } from './listen.ts'
 
 export interface UnixDoorOptions {
   readonly path: string
   /** Permission bits of the socket, 0o660 say. */
   readonly mode: number
+  /** A socket that listens there already; its path and mode are its maker's. */
+  readonly fd?: number | undefined
 }
 
 /** A door that listens on a Unix socket. */
@@ -30,7 +33,7 @@ export async function openUnixDoor(options: UnixDoorOptions, reception: Receptio
 
 /** As openUnixDoor, to a room that may be elsewhere. @throws DoorError */
 export async function openUnixGate(
-  { path, mode }: UnixDoorOptions,
+  { path, mode, fd }: UnixDoorOptions,
   reception: GateReception,
   room: Room<UnixDoorOptions>,
 ): Promise<UnixDoor> {
@@ -45,14 +48,17 @@ export async function openUnixGate(
     socket.destroy()
     reception.turnedAway(peer, reason)
   }
-  const server = await listenPrivately(path, mode, () => listen({ path }, path, accept))
+  const { server, remove } = await (fd === undefined
+    ? listenPrivately(path, mode, where => listen(where, path, accept))
+    : listen({ fd }, path, accept).then(server => ({ server, remove: () => {} })))
   server.on('error', error => reception.failed(error))
   return {
     kind: 'unix',
     address: path,
-    reload: next => chmodSync(path, next.mode),
+    reload: next => (fd === undefined ? chmodSync(path, next.mode) : undefined),
     close: async () => {
       await closeServer(server)
+      remove()
       room.close()
     },
   }
@@ -75,18 +81,42 @@ export class UnixRoom implements Room<UnixDoorOptions> {
   close(): void {}
 }
 
+/** What listens, and how its path is taken away when it does not any more. */
+export interface Listening<T> {
+  readonly server: T
+  remove(): void
+}
+
 /**
- * Opens a Unix socket that `bind` binds before it returns. One that nobody listens on any more is replaced. It is made
- * with no permissions at all and opened up afterwards: nobody slips in between bind() and chmod(). @throws DoorError
+ * Opens a Unix socket that `listen` listens on, with a path to bind or a socket that is bound. One that nobody listens on any
+ * more is replaced. It is made with no permissions at all and opened up afterwards: nobody slips in between bind() and
+ * chmod(). @throws DoorError
  */
-export async function listenPrivately<T>(path: string, mode: number, bind: () => Promise<T>): Promise<T> {
+export async function listenPrivately<T>(
+  path: string,
+  mode: number,
+  listen: (where: { readonly path: string } | { readonly fd: number }) => Promise<T>,
+): Promise<Listening<T>> {
   await removeStale(path)
   const before = process.umask(0o777)
-  const listening = bind()
-  process.umask(before)
+  let listening: Promise<T>
+  try {
+    const fd = bindUnix(path)
+    listening = listen(fd === undefined ? { path } : { fd })
+  } catch (error) {
+    throw listenError(path, error)
+  } finally {
+    process.umask(before)
+  }
   const server = await listening
   chmodSync(path, mode)
-  return server
+  const { ino } = lstatSync(path)
+  return { server, remove: () => removeOwn(path, ino) }
+}
+
+/** Node does it where it has bound the path itself. */
+function removeOwn(path: string, ino: number): void {
+  if (lstatSync(path, { throwIfNoEntry: false })?.ino === ino) rmSync(path, { force: true })
 }
 
 function identify(socket: Socket): { readonly peer: string; readonly identity: Identity } {

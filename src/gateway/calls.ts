@@ -103,5 +103,6 @@ export interface WorkerCalls {
   /** Lets nobody in any more. */
   drain(): void
   ended(): Promise<void>
+  shutDown(): Promise<void>
   stop(): Promise<void>
 }

@@ -5,12 +5,22 @@ import { openSshGate, type SshDoor } from '../doors/ssh.ts'
 import { openTcpGate, type TcpDoor } from '../doors/tcp.ts'
 import { openUnixGate, type UnixDoor } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
+import type { Handed } from './handed.ts'
 import { type Prepared, prepareDoors, type Rooms } from './prepared-door.ts'
 
 type Open =
   | { readonly kind: 'ssh'; readonly door: SshDoor; readonly prepared: Prepared }
   | { readonly kind: 'tcp'; readonly door: TcpDoor; readonly prepared: Prepared }
   | { readonly kind: 'unix'; readonly door: UnixDoor; readonly prepared: Prepared }
+
+/** What doors are made with. */
+export interface DoorSetOptions {
+  readonly reception: GateReception
+  readonly rooms: Rooms
+  readonly log: Log
+  /** Sockets that listen already. */
+  readonly handed: Handed
+}
 
 /** What a configuration changed. */
 export interface DoorChanges {
@@ -22,13 +32,15 @@ export class DoorSet {
   readonly #reception: GateReception
   readonly #rooms: Rooms
   readonly #log: Log
+  readonly #handed: Map<string, number>
   /** By what a door keeps as long as it is open: where it stands. */
   #open = new Map<string, Open>()
 
-  constructor(reception: GateReception, rooms: Rooms, log: Log) {
+  constructor({ reception, rooms, log, handed }: DoorSetOptions) {
     this.#reception = reception
     this.#rooms = rooms
     this.#log = log
+    this.#handed = new Map(handed)
   }
 
   get doors(): readonly Door[] {
@@ -96,17 +108,23 @@ export class DoorSet {
 
   async #openOne(place: string, prepared: Prepared): Promise<Open> {
     const reception = this.#reception
+    const fd = this.#handed.get(place)
+    // Once: a door that has been closed is opened anew.
+    this.#handed.delete(place)
     switch (prepared.kind) {
       case 'ssh': {
-        const { kind, options } = prepared
+        const { kind } = prepared
+        const options = { ...prepared.options, fd }
         return { kind, door: await openSshGate(options, reception, this.#rooms.ssh(options, place)), prepared }
       }
       case 'tcp': {
-        const { kind, options } = prepared
+        const { kind } = prepared
+        const options = { ...prepared.options, fd }
         return { kind, door: await openTcpGate(options, reception, this.#rooms.tcp(options, place)), prepared }
       }
       case 'unix': {
-        const { kind, options } = prepared
+        const { kind } = prepared
+        const options = { ...prepared.options, fd }
         return { kind, door: await openUnixGate(options, reception, this.#rooms.unix(options, place)), prepared }
       }
       default:

@@ -13,6 +13,7 @@ import type { Term } from '../sharing/fence.ts'
 import type { Leases } from '../sharing/leases.ts'
 import type { LocalControl } from './control.ts'
 import type { DoorChanges } from './door-set.ts'
+import type { Handed } from './handed.ts'
 import type { Limits } from './limits.ts'
 
 /** What there is once, however many processes there are. */
@@ -28,6 +29,8 @@ export interface Plane {
   seek(discovery: DiscoveryConfig): Promise<void>
   /** What is in force, with what upstreams list. */
   config(): Config
+  /** Sockets of doors that listen already. */
+  readonly handed: Handed
   /** Numbers a connection. */
   number(): number
 }
@@ -83,6 +86,9 @@ export interface Floor {
 
   /** Resolves when all sessions have ended. */
   ended(): Promise<void>
+
+  /** Ends all sessions in good order: what is in flight is answered. Resolves when they have ended. */
+  shutDown(): Promise<void>
 
   /** Ends all sessions now, and what they run in. */
   stop(): Promise<void>

@@ -17,6 +17,7 @@ import type { Misfit } from '../sharing/leases.ts'
 import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
 import type { Floor, Plane } from './floor.ts'
+import type { Handed } from './handed.ts'
 import { leaseFacts, releaseLease } from './lease-admin.ts'
 import { keepLeases } from './lease-keeper.ts'
 import { Limits } from './limits.ts'
@@ -32,6 +33,8 @@ export interface GatewayOptions {
   readonly telemetry?: Telemetry
   /** Without it all sessions run in this process, whatever the configuration says. */
   readonly workers?: WorkerProgram
+  /** Sockets of doors that listen already. */
+  readonly handed?: Handed | undefined
 }
 
 /** A running gateway. */
@@ -60,8 +63,11 @@ export interface Gateway extends Overview {
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
   releaseLease(name: string, holder: string | undefined): Promise<number>
 
-  /** Lets nobody in any more, tells who is haggling so, and waits `ms` at most for sessions to end before ending them. */
-  drain(ms: number): Promise<void>
+  /**
+   * Lets nobody in any more, tells who is haggling so, and waits `limits.drain` at most (or `ms`) for sessions to end. Then what
+   * is in flight is answered, all else with ESHUTDOWN, and they are ended.
+   */
+  drain(ms?: number): Promise<void>
 
   /** Ends every session now. */
   stop(): Promise<void>
@@ -73,7 +79,7 @@ export interface Gateway extends Overview {
  * AuditError for a trail that can not be used
  */
 export async function startGateway(config: Config, log: Log, options: GatewayOptions = {}): Promise<Gateway> {
-  const { telemetry = new Telemetry(), workers } = options
+  const { telemetry = new Telemetry(), workers, handed = new Map() } = options
   telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
   const audit = await beginAudit(config, log)
@@ -101,7 +107,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   let conn = 0
   let draining = false
   const kept = { control, leases, audit, limits, log, telemetry }
-  const plane: Plane = { ...kept, seek, config: () => inForce, number: () => ++conn }
+  const plane: Plane = { ...kept, handed, seek, config: () => inForce, number: () => ++conn }
   const processes = processCount(config.workers)
   const floor: Floor =
     workers === undefined || processes === 1 ? new LocalFloor(plane) : new WorkerFloor(plane, processes, workers)
@@ -173,7 +179,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     ended ??= end()
     return ended
   }
-  const drain = async (ms: number): Promise<void> => {
+  const drain = async (ms = current.limits.drainMs): Promise<void> => {
     draining = true
     leases.dismiss()
     await floor.close()
@@ -183,6 +189,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     })
     await Promise.race([floor.ended(), late])
     clearTimeout(timer)
+    if (ended === undefined) await floor.shutDown()
     await stop()
   }
   const leaseList = (): readonly LeaseFacts[] => leases.list().map(leaseFacts)

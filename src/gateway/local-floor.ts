@@ -48,7 +48,7 @@ export class LocalFloor implements Floor {
       turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: error => log.error({ err: error }, 'door failed'),
     }
-    this.#doorSet = new DoorSet(reception, roomsHere(reception), log)
+    this.#doorSet = new DoorSet({ reception, rooms: roomsHere(reception), log, handed: plane.handed })
   }
 
   get doors(): readonly Door[] {
@@ -106,6 +106,10 @@ export class LocalFloor implements Floor {
 
   async ended(): Promise<void> {
     await this.#book.ended()
+  }
+
+  async shutDown(): Promise<void> {
+    await this.#book.shutDown()
   }
 
   async stop(): Promise<void> {

@@ -6,6 +6,7 @@ import { type TcpDoorOptions, TcpRoom } from '../doors/tcp.ts'
 import { type UnixDoorOptions, UnixRoom } from '../doors/unix.ts'
 import type { Log } from '../observe/log.ts'
 import { loadServerMaterial } from '../pki/material.ts'
+import { placesOf } from './handed.ts'
 
 /** A door with all that it needs loaded. */
 export type Prepared =
@@ -19,12 +20,8 @@ export function prepareDoors(
   negotiationMs: number,
   log: Log,
 ): ReadonlyMap<string, Prepared> {
-  const prepared = new Map<string, Prepared>()
-  for (const config of configs) {
-    const door = prepare(config, negotiationMs, log)
-    prepared.set(placeFor(door, prepared), door)
-  }
-  return prepared
+  const places = placesOf(configs)
+  return new Map(configs.map((config, at) => [places[at] ?? '', prepare(config, negotiationMs, log)]))
 }
 
 function prepare(config: DoorConfig, negotiationMs: number, log: Log): Prepared {
@@ -41,15 +38,6 @@ function prepare(config: DoorConfig, negotiationMs: number, log: Log): Prepared 
   for (const warning of material.warnings) log.warn({ warning }, 'key material')
   const { mode, clientCert } = config
   return { kind: 'tcp', options: { ...place, tls: { mode, clientCert, material, handshakeMs: negotiationMs } } }
-}
-
-function placeFor(prepared: Prepared, taken: ReadonlyMap<string, unknown>): string {
-  const { kind, options } = prepared
-  const place = kind === 'unix' ? options.path : `${kind} ${options.host}:${options.port}`
-  // Several doors may ask for any free port of one host.
-  let key = place
-  for (let nth = 2; taken.has(key); nth++) key = `${place} ${nth}`
-  return key
 }
 
 /** Makes what is behind doors. */

@@ -4,6 +4,8 @@ import type { SessionContext } from './context.ts'
 import { type Session, startSession } from './session.ts'
 import { settleAll } from './takeover.ts'
 
+const STOPPED = 'gateway stopped'
+
 /** What a session gets beside what the book itself knows. */
 export type BookContext = Omit<SessionContext, 'secured' | 'isDraining' | 'conn'>
 
@@ -81,10 +83,17 @@ export class SessionBook {
     await Promise.all([...this.#sessions.values()].map(session => session.done))
   }
 
+  /** Ends all of them in good order; resolves when they have ended. */
+  async shutDown(): Promise<void> {
+    this.#isDraining = true
+    await Promise.all([...this.#sessions.values()].map(session => session.shutDown(STOPPED)))
+    await this.ended()
+  }
+
   /** Ends all of them now. */
   async stop(): Promise<void> {
     this.#isDraining = true
-    for (const session of this.#sessions.values()) session.stop('gateway stopped')
+    for (const session of this.#sessions.values()) session.stop(STOPPED)
     await this.ended()
   }
 

@@ -99,6 +99,10 @@ export class SessionHost implements Host<OpenExport> {
     }
   }
 
+  isShuttingDown(): boolean {
+    return this.#context.isDraining()
+  }
+
   async list(): Promise<readonly ListEntry[]> {
     const visible = await this.#context.control.visible(this.#asker)
     const { only } = this.#visitor

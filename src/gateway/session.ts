@@ -8,7 +8,8 @@ import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
-import { Relay, type RelayEnd } from '../relay/relay.ts'
+import { Relay } from '../relay/relay.ts'
+import type { RelayEnd } from '../relay/relay-end.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
@@ -16,6 +17,7 @@ import type { SessionContext } from './context.ts'
 import type { OpenExport } from './open-export.ts'
 import { RightsWatch } from './rights-watch.ts'
 import { SessionHost } from './session-host.ts'
+import { type Shutdown, shutDown } from './shutdown.ts'
 
 /** A connection that is being served. */
 export interface Session {
@@ -36,6 +38,9 @@ export interface Session {
   /** Ends it; what the upstream has been asked for is done before it is over. */
   retire(reason: string): void
 
+  /** Ends it in good order: what is in flight is answered, and all that comes later with ESHUTDOWN. */
+  shutDown(reason: string): Promise<void>
+
   /** Ends it now. */
   stop(reason: string): void
 }
@@ -44,6 +49,7 @@ export interface Session {
 export function startSession(visitor: Visitor, context: Omit<SessionContext, 'secured'>): Session {
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
+  const shutdown: Shutdown = { isOn: false }
   let rights: RightsWatch | undefined
   let unfence = (): void => {}
   let uncount = (): void => {}
@@ -65,7 +71,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
       if (fence !== undefined) opened.stream.gate(fence.isOpen)
       const meter = context.meters.of(opened.name)
-      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving })
+      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown })
       relay = running
       const { rights: granted, rule } = opened
       uncount = context.meters.begin(running, { export: opened.name, rights: granted })
@@ -92,6 +98,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
     facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
     settled: async () => relay?.settled(),
     retire: reason => (relay === undefined ? stream.destroy() : relay.retire(reason)),
+    shutDown: async reason => (relay === undefined ? stream.destroy() : await shutDown(relay, shutdown, reason)),
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
 }

@@ -58,11 +58,8 @@ export class WorkerFloor implements Floor {
       turnedAway: (peer: string, reason: string, facts?: object) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: (error: Error) => log.error({ err: error }, 'door failed'),
     }
-    this.#doorSet = new DoorSet(
-      reception,
-      roomsElsewhere((place, accepted) => this.#handOver(place, accepted)),
-      log,
-    )
+    const rooms = roomsElsewhere((place, accepted) => this.#handOver(place, accepted))
+    this.#doorSet = new DoorSet({ reception, rooms, log, handed: plane.handed })
   }
 
   get doors(): readonly Door[] {
@@ -136,6 +133,10 @@ export class WorkerFloor implements Floor {
 
   async ended(): Promise<void> {
     await this.#all(({ link }) => link.ask('ended'))
+  }
+
+  async shutDown(): Promise<void> {
+    await this.#all(({ link }) => link.ask('shutDown'))
   }
 
   async stop(): Promise<void> {

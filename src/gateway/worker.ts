@@ -160,6 +160,10 @@ class Worker implements WorkerCalls {
     await this.#here.book.ended()
   }
 
+  async shutDown(): Promise<void> {
+    await this.#here.book.shutDown()
+  }
+
   async stop(): Promise<void> {
     this.#here.rooms.close()
     await this.#here.book.stop()

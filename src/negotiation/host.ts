@@ -55,6 +55,9 @@ export interface Host<Export extends Opened> {
   /** NOTLS, FORCEDTLS, SELECTIVETLS of proto.md, "TLS support". */
   readonly tls: 'none' | 'forced' | 'selective'
 
+  /** The server is about to go: nothing comes of haggling any more. */
+  isShuttingDown?(): boolean
+
   /** The exports that the visitor may use. */
   list(): Promise<readonly ListEntry[]>
 

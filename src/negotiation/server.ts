@@ -107,6 +107,10 @@ class Haggling<Export extends Opened> {
   }
 
   async #dispatch(option: number, data: Buffer): Promise<Step<Export>> {
+    if (option !== Opt.ABORT && this.#host.isShuttingDown?.() === true) {
+      if (option === Opt.EXPORT_NAME) return { kind: 'refused' }
+      return this.#refuse(option, Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
+    }
     switch (option) {
       case Opt.EXPORT_NAME:
         return this.#exportName(data)

@@ -5,7 +5,7 @@
  */
 
 import { createRequire } from 'node:module'
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import { constants, uptime } from 'node:os'
 
 /** Who is at the other end of a Unix socket, as the kernel noted at connect() (unix(7), SO_PEERCRED). */
@@ -26,7 +26,7 @@ type AsyncDone = (error: unknown, result: number) => void
 type Fallocate = { async(fd: number, mode: number, offset: number, length: number, done: AsyncDone): void }
 
 /** As much of koffi as is used; its own types come with the package, which may be absent. */
-interface Koffi {
+export interface Koffi {
   load(path: null): { func(definition: string): unknown }
   errno(): number
 }
@@ -145,11 +145,11 @@ export async function fileAllocate(fd: number, mode: AllocateMode, offset: numbe
 }
 
 /**
- * The file descriptor of a connected socket, for peerCredentials; undefined when it has none (destroyed, or not Linux).
+ * The file descriptor of a connected or listening socket; undefined when it has none (destroyed, or not Linux).
  * Node documents no way to it. `_handle.fd` has been there since 0.10 on all Unix systems, and what is found is checked.
  */
-export function descriptorOf(socket: Socket): number | undefined {
-  const { _handle: handle } = socket as Socket & { readonly _handle?: { readonly fd?: unknown } | null }
+export function descriptorOf(socket: Socket | Server): number | undefined {
+  const { _handle: handle } = socket as (Socket | Server) & { readonly _handle?: { readonly fd?: unknown } | null }
   const fd = handle?.fd
   return typeof fd === 'number' && Number.isInteger(fd) && fd >= 0 ? fd : undefined
 }
@@ -160,12 +160,7 @@ function loadLibc(): Libc | undefined {
 }
 
 function openLibc(): Libc | undefined {
-  // The definitions below are those of 64-bit Linux (off_t of 64 bits, little endian), glibc and musl alike.
-  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) return undefined
-  try {
-    const koffi: Koffi = createRequire(import.meta.url)('koffi')
-    // null: what the process itself is linked with, so the library's file name does not matter.
-    const library = koffi.load(null)
+  return openLibrary((library, koffi) => {
     return {
       getsockopt: library.func('int getsockopt(int, int, int, void *, uint32_t *)') as GetSockOpt,
       setsockopt: library.func('int setsockopt(int, int, int, void *, uint32_t)') as SetSockOpt,
@@ -173,6 +168,17 @@ function openLibc(): Libc | undefined {
       clock_gettime: library.func('int clock_gettime(int, void *)') as ClockGetTime,
       errno: () => koffi.errno(),
     }
+  })
+}
+
+/** What `define` makes of the C library's functions; undefined where they can not be called. */
+export function openLibrary<T>(define: (library: ReturnType<Koffi['load']>, koffi: Koffi) => T): T | undefined {
+  // The definitions are those of 64-bit Linux (off_t of 64 bits, little endian), glibc and musl alike.
+  if (process.platform !== 'linux' || (process.arch !== 'x64' && process.arch !== 'arm64')) return undefined
+  try {
+    const koffi: Koffi = createRequire(import.meta.url)('koffi')
+    // null: what the process itself is linked with, so the library's file name does not matter.
+    return define(koffi.load(null), koffi)
   } catch {
     return undefined
   }

@@ -15,6 +15,7 @@ import { BlockStatus, type ContextIds } from './block-status.ts'
 import { Framer, MAX_HEAD_BYTES } from './framer.ts'
 import { LateRequests } from './late-requests.ts'
 import { Pending } from './pending.ts'
+import type { RelayEnd } from './relay-end.ts'
 import { ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
 import { RequestOutlet } from './request-outlet.ts'
@@ -34,19 +35,6 @@ const LINGER_MS = 5000
 /** Why the client is not being read: bits of a set. */
 const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4, THROTTLE: 8 } as const
 
-/** How a session's transmission phase ended. */
-export type RelayEnd =
-  /** The client said DISC, or ended its direction between two requests; all replies were sent. */
-  | { readonly kind: 'disconnected' }
-  /** The client went away without a word. */
-  | { readonly kind: 'client gone'; readonly error?: Error | undefined }
-  /** The upstream went away. */
-  | { readonly kind: 'upstream gone'; readonly error?: Error | undefined }
-  /** A side broke the protocol. */
-  | { readonly kind: 'violation'; readonly side: 'client' | 'upstream'; readonly error: ProtocolError }
-  /** Somebody asked for the end. */
-  | { readonly kind: 'stopped'; readonly reason: string }
-
 export interface RelayOptions {
   readonly client: ByteStream
   readonly upstream: ByteStream
@@ -59,6 +47,8 @@ export interface RelayOptions {
   /** What the client sent ahead of the answer to GO. */
   readonly early: Buffer
   readonly guard?: RangeGuard | undefined
+  /** Once it is on, requests are refused with ESHUTDOWN. */
+  readonly shutdown?: { readonly isOn: boolean } | undefined
   /** The metadata contexts that were negotiated: the upstream's ids, and the client's. */
   readonly contextIds?: ContextIds | undefined
   /** Counts for the export. */
@@ -94,6 +84,7 @@ export class Relay {
   readonly #settlings: Settlings
   #tellLeaving: () => void
   #end: RelayEnd | undefined
+  #goodbye: RelayEnd = { kind: 'disconnected' }
   #resolve: (end: RelayEnd) => void = () => {}
   #reject: (bug: unknown) => void = () => {}
   #linger: NodeJS.Timeout | undefined
@@ -142,6 +133,10 @@ export class Relay {
     return this.#pending.count
   }
 
+  get hasEnded(): boolean {
+    return this.#end !== undefined
+  }
+
   /**
    * Relays until one side ends; resolves when both streams are closed, at most five seconds after that. Rejects only for
    * a bug of ours.
@@ -177,6 +172,13 @@ export class Relay {
     this.#client.destroy()
     this.#upstream.resume()
     this.#farewellWhenDone()
+  }
+
+  /** Takes nothing more from the client, and ends the session when all is answered. */
+  leave(reason: string): void {
+    if (this.#end !== undefined || this.#leaving) return
+    this.#goodbye = { kind: 'stopped', reason }
+    this.#leave()
   }
 
   /** Ends the session from our side; both streams are closed at once. */
@@ -323,7 +325,7 @@ export class Relay {
     if (this.#pending.count > 0 || this.#replies.payloadLeft > 0) return
     this.#disconnectUpstream()
     this.#client.end()
-    this.#finish({ kind: 'disconnected' })
+    this.#finish(this.#goodbye)
   }
 
   #clientGone(error?: Error): void {

@@ -26,6 +26,8 @@ export interface RequestRules {
   readonly flags: number
   readonly structured: ReplyKinds
   readonly throttle: Throttle
+  /** Once it is on, nothing passes any more. */
+  readonly shutdown?: { readonly isOn: boolean } | undefined
   /** A range of the export that must not lose what is in it. */
   readonly guard?: RangeGuard | undefined
 }
@@ -78,6 +80,7 @@ export class RequestGrammar implements Grammar {
   readonly #counters: Counters
   readonly #outward: Outward
   readonly #throttle: Throttle
+  readonly #shutdown: { readonly isOn: boolean }
   readonly #allowedFlags: readonly number[]
   /** The size as a number, or -1 when it is too large to be one exactly. */
   readonly #size: number
@@ -86,6 +89,7 @@ export class RequestGrammar implements Grammar {
   constructor(rules: RequestRules, pending: Pending, counters: Counters, outward: Outward) {
     this.#rules = rules
     this.#throttle = rules.throttle
+    this.#shutdown = rules.shutdown ?? { isOn: false }
     this.#pending = pending
     this.#counters = counters
     this.#outward = outward
@@ -171,6 +175,8 @@ export class RequestGrammar implements Grammar {
   }
 
   #check(type: number, length: number, bytes: Buffer, at: number): Err {
+    // proto.md, "Error values": the server is in the process of being shut down.
+    if (this.#shutdown.isOn) return Err.SHUTDOWN
     const changes = type === Cmd.WRITE || type === Cmd.TRIM || type === Cmd.WRITE_ZEROES
     // proto.md, "NBD_FLAG_READ_ONLY": the server MUST error all write operations with EPERM.
     if (changes && (this.#rules.flags & TransmissionFlag.READ_ONLY) !== 0) return Err.PERM

@@ -33,6 +33,7 @@ export type Program =
   | 'dpkg-deb'
   | 'lintian'
   | 'promtool'
+  | 'systemd-analyze'
 
 /** Program → Debian package. */
 export const packages: Readonly<Record<Program, string>>

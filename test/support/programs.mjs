@@ -53,6 +53,7 @@ export const packages = {
   'dpkg-deb': 'dpkg',
   lintian: 'lintian',
   promtool: 'prometheus',
+  'systemd-analyze': 'systemd',
 }
 
 /** System administration's programs live there, and not everybody's PATH has it. */

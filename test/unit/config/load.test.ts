@@ -44,7 +44,7 @@ exports:
     upstream: { uri: "nbds://h/x", ca: ca.pem, cert: c.pem, key: k.pem }
   - name: file
     upstream: { file: images/disk.img }
-limits: { sessions: 10, sessions-per-address: 2, negotiation: 5s, idle: 1h }
+limits: { sessions: 10, sessions-per-address: 2, negotiation: 5s, idle: 1h, drain: 5m }
 leases: { vanished-after: 10s }
 `
 
@@ -145,7 +145,13 @@ describe('a configuration with every key', () => {
   })
 
   test('has its limits in milliseconds', () => {
-    expect(config.limits).toEqual({ sessions: 10, sessionsPerAddress: 2, negotiationMs: 5000, idleMs: 3_600_000 })
+    expect(config.limits).toEqual({
+      sessions: 10,
+      sessionsPerAddress: 2,
+      negotiationMs: 5000,
+      idleMs: 3_600_000,
+      drainMs: 300_000,
+    })
     expect(config.leases).toEqual({ vanishedMs: 10_000 })
     const etcd =
       'leases: { etcd: "https://[::1]:2379/", ca: ca.pem, user: u, password-file: p, ttl: 5s, prefix: /a/, name: gw1 }'
@@ -187,7 +193,7 @@ describe('a configuration with what is required only', () => {
       ],
       exports: [],
       groups: [],
-      limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0 },
+      limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0, drainMs: 30_000 },
       workers: 'auto',
       leases: { vanishedMs: 30_000 },
     })

@@ -7,7 +7,8 @@ import { clientSends, cookieAt, relaying, upstreamSends } from '../relay/session
 function session(settled: () => Promise<void>, retire: (why: string) => void = () => {}): Session {
   const done = Promise.resolve()
   const explain = async (): Promise<undefined> => undefined
-  return { done, explain, recheck: async () => false, facts: () => undefined, settled, retire, stop: () => {} }
+  const [recheck, shutDown] = [async () => false, async () => {}]
+  return { done, explain, recheck, facts: () => undefined, settled, retire, shutDown, stop: () => {} }
 }
 
 describe('the sessions of a holder who comes back', () => {

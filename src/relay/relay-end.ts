@@ -1,0 +1,14 @@
+import type { ProtocolError } from '../protocol/errors.ts'
+
+/** How a session's transmission phase ended. */
+export type RelayEnd =
+  /** The client said DISC, or ended its direction between two requests; all replies were sent. */
+  | { readonly kind: 'disconnected' }
+  /** The client went away without a word. */
+  | { readonly kind: 'client gone'; readonly error?: Error | undefined }
+  /** The upstream went away. */
+  | { readonly kind: 'upstream gone'; readonly error?: Error | undefined }
+  /** A side broke the protocol. */
+  | { readonly kind: 'violation'; readonly side: 'client' | 'upstream'; readonly error: ProtocolError }
+  /** Somebody asked for the end. */
+  | { readonly kind: 'stopped'; readonly reason: string }
