@@ -36,10 +36,11 @@ export function seeded(seed: number): () => number {
   }
 }
 
-/** Run number `run` of a world, by a seed. Rejects if nobody writes any more. */
-export async function chaosRun(world: World, run: number, seed: number): Promise<RunReport> {
+/** Run number `run` of a world, by a seed, which also says what happens unless `only` does. Rejects if nobody writes any more. */
+export async function chaosRun(world: World, run: number, seed: number, only?: Mishap): Promise<RunReport> {
   const random = seeded(seed)
-  const mishap = MISHAPS[Math.floor(random() * MISHAPS.length)] ?? 'kill the gateway'
+  const drawn = MISHAPS[Math.floor(random() * MISHAPS.length)] ?? 'kill the gateway'
+  const mishap = only ?? drawn
   const clients = Array.from({ length: CLIENTS }, (_, client) =>
     startClient({ world, run, client, random: seeded(seed * 31 + client), generous: client > 0 }),
   )

@@ -30,8 +30,11 @@ export interface World {
   stop(): Promise<void>
 }
 
-/** Starts all of it in `dir`; run number n has the export `disk-n` and the n-th region of the storage. */
-export async function startWorld(dir: string, runs: number): Promise<World> {
+/**
+ * Starts all of it in `dir`; run number n has the export `disk-n` and the n-th region of the storage. `main`: another build
+ * of the gateway.
+ */
+export async function startWorld(dir: string, runs: number, main?: string): Promise<World> {
   const etcd = await startEtcd(dir, 'etcd', { members: 3 })
   const nbdkit = await startNbdkit(dir, 'storage', ['memory', String(runs * REGION_BYTES)])
   const socket = join(dir, 'recorder.sock')
@@ -42,7 +45,7 @@ export async function startWorld(dir: string, runs: number): Promise<World> {
     allow: [{ who: 'address:127.0.0.0/8', rights: 'write' }],
     'when-busy': 'wait=20s',
   }))
-  const places = await Promise.all(['one', 'two', 'three'].map(name => startPlace(dir, name, etcd, exports)))
+  const places = await Promise.all(['one', 'two', 'three'].map(name => startPlace(dir, name, etcd, exports, main)))
   return {
     etcd,
     places,
@@ -59,13 +62,19 @@ export async function startWorld(dir: string, runs: number): Promise<World> {
   }
 }
 
-async function startPlace(dir: string, name: string, etcd: EtcdCluster, exports: readonly object[]): Promise<Place> {
+async function startPlace(
+  dir: string,
+  name: string,
+  etcd: EtcdCluster,
+  exports: readonly object[],
+  main: string | undefined,
+): Promise<Place> {
   const links = await Promise.all(etcd.urls.map(url => startLink(Number(new URL(url).port))))
   const leases = { etcd: links.map(({ port }) => `http://127.0.0.1:${port}`), ttl: `${TTL_MS}ms`, name }
   const limits = { 'sessions-per-address': 1000 }
   const text = JSON.stringify({ version: 1, doors: [tcpDoor()], exports, leases, limits })
   const start = async (): Promise<RunningGateway> => {
-    const running = await startGateway(dir, name, text)
+    const running = await startGateway(dir, name, text, main === undefined ? {} : { main })
     await running.waitForLog(({ msg }) => msg === 'leases are kept in etcd', START_BOUND_MS)
     return running
   }

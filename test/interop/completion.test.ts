@@ -40,6 +40,7 @@ const words = (text: string): readonly string[] =>
 
 requires('bash')('bash', () => {
   const ASK =
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: an array of bash
     'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _nbdgate; printf "%s\\n" "${COMPREPLY[@]}"'
   const ask = (file: string, dir: string, ...typed: readonly string[]) =>
     runOk(['bash', '--norc', '-c', ASK, 'bash', file, 'nbdgate', ...typed], { cwd: dir })

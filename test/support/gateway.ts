@@ -50,6 +50,8 @@ export interface GatewayOptions {
   /** Options of Node itself, such as `--expose-gc`. */
   readonly nodeArgs?: readonly string[]
   readonly env?: NodeJS.ProcessEnv
+  /** Another build of the program. */
+  readonly main?: string
   /** What runs the program, such as `unshare -n`; it has to become it. */
   readonly wrap?: readonly string[]
 }
@@ -112,7 +114,7 @@ export async function startGateway(
     ...(options.wrap ?? []),
     process.execPath,
     ...(options.nodeArgs ?? []),
-    MAIN,
+    options.main ?? MAIN,
     'serve',
     '--config',
     configFile,
