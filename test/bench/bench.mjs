@@ -8,11 +8,10 @@
 //   npm run bench -- --rounds 9   more rounds
 //   npm run bench -- --node PATH  the gateway on another Node
 import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { idleMemory } from './idle-memory.mjs'
-import { canConnect, cpuSeconds, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, freePort, makePki, median, run, start, stopAll, timed, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -21,14 +20,6 @@ const NODE = option('--node', process.execPath)
 const SIZE_MIB = Number(option('--mib', '512'))
 const NOBODY = 65534
 const ONLY = option('--only', '')
-
-const freePort = () =>
-  new Promise(resolve => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
-  })
 
 const dir = mkdtempSync(join(tmpdir(), 'nbdgate-bench-'))
 // The disk lies in memory where it can: the kernel's writeback to a real one stalls writers for seconds.
@@ -176,12 +167,6 @@ limits: { sessions: 2000, sessions-per-address: 2000 }
   const gateway = start([NODE, ...nodeArgs, 'dist/main.js', 'serve', '--config', file], join(dir, 'gateway.log'))
   await waitFor(() => canConnect(port))
   return { port, pid: () => gateway.pid }
-}
-
-async function timed(argv) {
-  const begin = performance.now()
-  await run(argv)
-  return (performance.now() - begin) / 1000
 }
 
 /**

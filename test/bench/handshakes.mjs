@@ -2,11 +2,11 @@
 // one run, the same client for all; nbdgate with a worker for each core, and in one process. TLS 1.3, ECDSA P-256, a certificate on either side, nothing resumed.
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as connectTls, createSecureContext } from 'node:tls'
-import { canConnect, cpuSeconds, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, freePort, makePki, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -14,14 +14,6 @@ const ROUNDS = Number(option('--rounds', '7'))
 const NODE = option('--node', process.execPath)
 const SESSIONS = Number(option('--sessions', '300'))
 const AT_ONCE = 4
-
-const freePort = async () => {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address()
-  server.close()
-  return port
-}
 
 const dir = mkdtempSync(join(tmpdir(), 'nbdgate-bench-'))
 try {

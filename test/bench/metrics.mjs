@@ -4,10 +4,9 @@
 //
 //   node test/bench/metrics.mjs --before ../main --rounds 9
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { canConnect, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, freePort, median, run, start, stopAll, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -15,14 +14,6 @@ const ROUNDS = Number(option('--rounds', '7'))
 const SIZE_MIB = Number(option('--mib', '512'))
 const SECONDS = Number(option('--seconds', '3'))
 const BEFORE = option('--before', '')
-
-const freePort = () =>
-  new Promise(resolve => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
-  })
 
 const dir = mkdtempSync(join(tmpdir(), 'nbdgate-bench-'))
 const memory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : dir, 'nbdgate-bench-'))

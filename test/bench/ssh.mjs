@@ -3,10 +3,9 @@
 //
 //   --rounds N   --mib N   --node PATH   --only WORD
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { tmpdir, userInfo } from 'node:os'
 import { join } from 'node:path'
-import { canConnect, median, run, start, stopAll, waitFor } from './tools.mjs'
+import { canConnect, freePort, median, run, start, stopAll, timed, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -15,14 +14,6 @@ const NODE = option('--node', process.execPath)
 const SIZE_MIB = Number(option('--mib', '512'))
 const ONLY = option('--only', '')
 const CIPHER = 'aes128-gcm@openssh.com'
-
-const freePort = () =>
-  new Promise(resolve => {
-    const server = createServer().listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
-  })
 
 const dir = mkdtempSync(join(tmpdir(), 'nbdgate-bench-'))
 const memory = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : dir, 'nbdgate-bench-'))
@@ -105,12 +96,6 @@ function tunnel(port, forward) {
   const login = ['-F', 'none', '-i', join(dir, 'user'), '-o', 'IdentitiesOnly=yes', '-p', String(port)]
   const where = `${userInfo().username}@127.0.0.1`
   start(['ssh', '-N', '-c', CIPHER, ...known, ...login, '-L', forward, where], join(dir, 'ssh.log'))
-}
-
-async function timed(argv) {
-  const begin = performance.now()
-  await run(argv)
-  return (performance.now() - begin) / 1000
 }
 
 /** fio's nbd engine: mean latency in µs at depth 1, requests a second else. */

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync, readdirSync, readFileSync } from 'node:fs'
-import { connect } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 
 const children = []
@@ -33,6 +33,21 @@ export async function stopAll() {
   for (const child of children) child.kill('SIGKILL')
 }
 stopAll.pidFiles = []
+
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address()
+  server.close()
+  return port
+}
+
+/** How long a command takes, in seconds. */
+export async function timed(argv) {
+  const begin = performance.now()
+  await run(argv)
+  return (performance.now() - begin) / 1000
+}
 
 export async function canConnect(port) {
   const socket = connect(port, '127.0.0.1')
