@@ -1,7 +1,7 @@
 import { defineConfig } from 'vitest/config'
 
-// Two projects: `unit` runs in process and opens no socket to another program; `interop` drives the
-// built program and the real servers and clients its users have. Interop comes second: its processes need the cores.
+// `unit` runs in process and opens no socket to another program; `interop` drives the built program and the real servers
+// and clients its users have; `kernel` boots a real kernel. One after the other: processes need the cores.
 export default defineConfig({
   test: {
     projects: [
@@ -14,6 +14,17 @@ export default defineConfig({
           maxWorkers: 2,
           sequence: { groupOrder: 1 },
           testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
+          name: 'kernel',
+          include: ['test/kernel/**/*.test.ts'],
+          pool: 'forks',
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
+          testTimeout: 300_000,
           hookTimeout: 60_000,
         },
       },

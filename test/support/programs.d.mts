@@ -34,9 +34,14 @@ export type Program =
   | 'lintian'
   | 'promtool'
   | 'systemd-analyze'
+  | KernelProgram
+
+/** What the test with a real kernel drives beside them. */
+export type KernelProgram = 'qemu-system-x86_64' | 'busybox' | 'modprobe' | 'cpio'
 
 /** Program → Debian package. */
-export const packages: Readonly<Record<Program, string>>
+export const packages: Readonly<Record<Exclude<Program, KernelProgram>, string>>
+export const kernelPackages: Readonly<Record<KernelProgram, string>>
 
 /** Whether `CI` is set to something that does not mean no. */
 export function isCi(env?: NodeJS.ProcessEnv): boolean
@@ -44,8 +49,8 @@ export function isCi(env?: NodeJS.ProcessEnv): boolean
 /** The path of a program in PATH or in the system's own folders; undefined if it is not there. */
 export function findProgram(name: string): string | undefined
 
-/** Those of the table's programs that are not there. */
-export function missingPrograms(): Program[]
+/** Those of a table's programs that are not there. */
+export function missingPrograms(table?: Readonly<Record<string, string>>): Program[]
 
 /** The packages that bring these programs, each once, in order. */
 export function packagesOf(names: readonly string[]): string[]

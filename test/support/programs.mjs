@@ -56,6 +56,14 @@ export const packages = {
   'systemd-analyze': 'systemd',
 }
 
+/** What the test with a real kernel drives beside them. */
+export const kernelPackages = {
+  'qemu-system-x86_64': 'qemu-system-x86',
+  busybox: 'busybox-static',
+  modprobe: 'kmod',
+  cpio: 'cpio',
+}
+
 /** System administration's programs live there, and not everybody's PATH has it. */
 const systemFolders = ['/usr/local/sbin', '/usr/sbin', '/sbin', '/usr/bin', '/bin']
 
@@ -93,19 +101,20 @@ export function findProgram(name) {
   return candidates(program).find(path => module === undefined || canImport(path, module))
 }
 
-/** Those of the table's programs that are not there. */
-export function missingPrograms() {
-  return Object.keys(packages).filter(name => findProgram(name) === undefined)
+/** Those of a table's programs that are not there. */
+export function missingPrograms(table = packages) {
+  return Object.keys(table).filter(name => findProgram(name) === undefined)
 }
 
 /** The packages that bring these programs, each once, in order. */
 export function packagesOf(names) {
-  return [...new Set(names.map(name => packages[name] ?? name))].sort()
+  return [...new Set(names.map(name => packages[name] ?? kernelPackages[name] ?? name))].sort()
 }
 
 const isDebian = () => existsSync('/etc/debian_version') && findProgram('apt-get') !== undefined
 
-function aptGet(args, log, timeout) {
+/** Runs apt-get, its output to a file; what went wrong. */
+export function aptGet(args, log, timeout, cwd = undefined) {
   const output = openSync(log, 'a')
   const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' }
   try {
@@ -115,6 +124,7 @@ function aptGet(args, log, timeout) {
       env,
       stdio: ['ignore', output, output],
       timeout,
+      cwd,
     })
     if (error !== undefined) return error.code === 'ETIMEDOUT' ? `took longer than ${timeout / 1000} s` : error.message
     return status === 0 ? undefined : `ended with ${signal ?? status}`
@@ -141,8 +151,8 @@ function install(wanted) {
 }
 
 /** Installs or explains; the exit code. Missing programs are an error only in CI: at a desk their tests are skipped. */
-function main() {
-  const missing = missingPrograms()
+export function providePrograms(table = packages) {
+  const missing = missingPrograms(table)
   if (missing.length === 0) return 0
   const wanted = packagesOf(missing)
   const mayInstall = isDebian() && process.getuid?.() === 0
@@ -153,7 +163,7 @@ function main() {
     console.log(`not installed: ${missing.join(', ')}; their tests are skipped. To install them on Debian or Ubuntu:`)
     console.log(`  sudo apt-get install -y --no-install-recommends ${wanted.join(' ')}`)
   }
-  const stillMissing = missingPrograms()
+  const stillMissing = missingPrograms(table)
   if (stillMissing.length === 0) return 0
   if (isCi()) {
     console.error(`CI is set and these programs are missing: ${stillMissing.join(', ')}`)
@@ -164,4 +174,4 @@ function main() {
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url))
-  process.exit(main())
+  process.exit(providePrograms())
