@@ -31,10 +31,10 @@ export interface Admin {
   close(): void
 }
 
-/** Where to listen; `fd`: a socket that listens there already. */
+/** Where to listen; `given`: what is there already. */
 export interface AdminSocket {
   readonly path: string
-  readonly fd?: number | undefined
+  readonly given?: { readonly fd: number } | undefined
 }
 
 /** Where to listen, and the file with the token that is demanded. */
@@ -44,18 +44,18 @@ export interface AdminHttp {
   readonly port: number
   readonly tokenFile?: string | undefined
   /** A socket that listens there already. */
-  readonly fd?: number | undefined
+  readonly given?: { readonly fd: number } | undefined
 }
 
 /**
  * Opens the admin socket; one that a killed gateway left behind is replaced.
  * @throws DoorError if somebody listens there, or it can not be made
  */
-export async function openAdmin({ path, fd }: AdminSocket, managed: Managed): Promise<Admin> {
+export async function openAdmin({ path, given }: AdminSocket, managed: Managed): Promise<Admin> {
   const closing = new AbortController()
   const server = serve(allRoutes(managed, { signal: closing.signal }))
-  if (fd !== undefined) {
-    await listenOn(server, { fd }, path)
+  if (given !== undefined) {
+    await listenOn(server, given, path)
     return { address: path, close: () => close(server, closing) }
   }
   const { remove } = await listenPrivately(path, MODE, where => listenOn(server, where, path))
@@ -69,12 +69,12 @@ export async function openAdmin({ path, fd }: AdminSocket, managed: Managed): Pr
 }
 
 /** Opens what may only look, over TCP. @throws DoorError, TokenError */
-export async function openAdminHttp({ host, port, tokenFile, fd }: AdminHttp, observed: Observed): Promise<Admin> {
+export async function openAdminHttp({ host, port, tokenFile, given }: AdminHttp, observed: Observed): Promise<Admin> {
   const token = tokenFile === undefined ? undefined : loadToken(tokenFile)
   const closing = new AbortController()
   const server = serve(viewRoutes(observed, { guard: guard(host, token), signal: closing.signal }))
   const shown = host.includes(':') ? `[${host}]` : host
-  await listenOn(server, fd === undefined ? { host, port } : { fd }, `${shown}:${port}`)
+  await listenOn(server, given ?? { host, port }, `${shown}:${port}`)
   const bound = server.address()
   const address = `${shown}:${typeof bound === 'object' && bound !== null ? bound.port : port}`
   return { address, close: () => close(server, closing) }

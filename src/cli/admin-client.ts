@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import { type IncomingMessage, request } from 'node:http'
 import { text } from 'node:stream/consumers'
-import { z } from 'zod'
+import * as z from 'zod'
 import { loadConfig } from '../config/load.ts'
 import { whoProblem } from '../policy/who.ts'
 import { UsageError } from './errors.ts'

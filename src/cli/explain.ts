@@ -1,7 +1,7 @@
 // `nbdgate explain`: what the rules of a configuration say of somebody. Asks the function that the gateway asks, and
 // reads the configuration only: no key, no upstream, no running gateway is needed.
 import { Command, Option } from 'commander'
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseAddress } from '../config/cidr.ts'
 import type { Config, DiscoveryConfig, SharingMode } from '../config/config.ts'
 import { globMatches } from '../config/glob.ts'

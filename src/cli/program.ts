@@ -1,7 +1,5 @@
 import { Command, CommanderError } from 'commander'
-import { ConfigError } from '../config/errors.ts'
 import { isNative } from '../doors/ssh2.ts'
-import { AuditError } from '../observe/errors.ts'
 import { VERSION } from '../observe/version.ts'
 import { adminCommands } from './admin.ts'
 import { auditCommand } from './audit.ts'
@@ -11,13 +9,11 @@ import { completionCommand } from './completion.ts'
 import { connectCommand } from './connect.ts'
 import { demoCommand } from './demo.ts'
 import { doctorCommand } from './doctor.ts'
-import { UsageError } from './errors.ts'
 import { explainCommand } from './explain.ts'
+import { Exit, failureOf } from './failures.ts'
+import { inetdCommand } from './inetd.ts'
 import { probeCommand } from './probe.ts'
 import { serveCommand } from './serve.ts'
-
-/** Exit codes of every command. */
-const Exit = { FINE: 0, FAILED: 1, USAGE: 2 } as const
 
 /** The command line, without what runs it: tests read the options off it. */
 export function program(version = VERSION): Command {
@@ -27,6 +23,7 @@ export function program(version = VERSION): Command {
     .showHelpAfterError('(--help shows what there is)')
     .exitOverride()
     .addCommand(serveCommand())
+    .addCommand(inetdCommand())
     .addCommand(checkCommand())
     .addCommand(connectCommand())
     .addCommand(explainCommand())
@@ -51,15 +48,9 @@ export async function run(argv: readonly string[]): Promise<number> {
   } catch (error) {
     // Commander has printed its message already; help and version come here too, with code 0.
     if (error instanceof CommanderError) return error.exitCode === 0 ? Exit.FINE : Exit.USAGE
-    if (error instanceof ConfigError) {
-      process.stderr.write(`${error.message}\n`)
-      return Exit.USAGE
-    }
-    const message = error instanceof Error ? error.message : String(error)
-    process.stderr.write(`nbdgate: ${message}\n`)
-    if (error instanceof UsageError) return Exit.USAGE
-    if (error instanceof AuditError && error.code === 'SEAL') return Exit.USAGE
-    return error instanceof Error && error.name === 'MaterialError' ? Exit.USAGE : Exit.FAILED
+    const { text, code } = failureOf(error)
+    process.stderr.write(text)
+    return code
   }
 }
 

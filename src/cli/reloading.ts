@@ -8,11 +8,19 @@ import type { Log } from '../observe/log.ts'
 import { loadAll } from './load.ts'
 import { type Notifier, SERVING } from './notifier.ts'
 
+/** What else a reload has to do with. */
+export interface ReloadingOptions {
+  /** Who is told of it. */
+  readonly notifier?: Notifier
+  /** Instead of the whole file. */
+  readonly load?: () => Config
+}
+
 /** Reloads a gateway's configuration when it is asked to and when one of its files changes, one reload at a time. */
 export class Reloading {
   readonly #log: Log
-  readonly #notifier: Notifier
-  readonly #file: string
+  readonly #notifier: Notifier | undefined
+  readonly #load: () => Config
   readonly #watch: FileWatch
   #last: Promise<unknown> = Promise.resolve()
   #next: Promise<ReloadResult> | undefined
@@ -20,10 +28,10 @@ export class Reloading {
   #askedFor: string | undefined
 
   /** Watches from now on: what changes while the gateway starts is not missed. */
-  constructor(config: Config, log: Log, notifier: Notifier) {
+  constructor(config: Config, log: Log, { notifier, load }: ReloadingOptions = {}) {
     this.#log = log
     this.#notifier = notifier
-    this.#file = config.file
+    this.#load = load ?? (() => loadAll(config.file).config)
     this.#watch = new FileWatch(
       () => this.ask('a file has changed'),
       error => log.warn({ err: error }, 'files are not watched; SIGHUP reloads'),
@@ -63,10 +71,10 @@ export class Reloading {
     if (gateway === undefined) return { kind: 'failed', problems: ['the gateway is still starting'] }
     this.#log.info({ why }, 'reloading')
     this.#watch.mark()
-    this.#notifier.reloading()
+    this.#notifier?.reloading()
     try {
       const sessionsEnded = await gateway.reload(() => {
-        const { config } = loadAll(this.#file)
+        const config = this.#load()
         this.#watch.watch(namedFiles(config))
         return config
       })
@@ -80,7 +88,7 @@ export class Reloading {
       )
       return { kind: 'failed', problems }
     } finally {
-      this.#notifier.ready(SERVING)
+      this.#notifier?.ready(SERVING)
     }
   }
 }

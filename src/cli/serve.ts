@@ -3,7 +3,7 @@ import type { Managed } from '../admin/managed.ts'
 import type { Admin, AdminSocket } from '../admin/server.ts'
 import type { Config } from '../config/config.ts'
 import { startGateway } from '../gateway/gateway.ts'
-import { AdminPlace, type Handed } from '../gateway/handed.ts'
+import { AdminPlace, type Handed, listenerAt } from '../gateway/handed.ts'
 import { type Log, openLog } from '../observe/log.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import { takeActivation } from './activation.ts'
@@ -35,7 +35,7 @@ async function serve(file: string): Promise<void> {
   for (const warning of sharedNames(config)) log.warn({ warning }, 'configuration')
   const notifier = new Notifier(activation, log)
   // What has to be there when the log says `gateway ready` comes first.
-  const reloading = new Reloading(config, log, notifier)
+  const reloading = new Reloading(config, log, { notifier })
   process.on('SIGHUP', () => reloading.ask('SIGHUP'))
   const running = new Running(reloading, telemetry)
   const admins = await openAdmins(config, running, { log, handed })
@@ -62,11 +62,11 @@ async function openAdmins(
   if (admin === undefined) return []
   // Only now: the HTTP server is not loaded for those who do not want it.
   const { openAdmin, openAdminHttp } = await import('../admin/server.ts')
-  const socketOf = (path: string): AdminSocket => ({ path, fd: handed.get(AdminPlace.SOCKET) })
+  const socketOf = (path: string): AdminSocket => ({ path, given: listenerAt(handed, AdminPlace.SOCKET) })
   const socket = admin.socket === undefined ? [] : [await openAdmin(socketOf(admin.socket), managed)]
   if (admin.http === undefined) return socket
   try {
-    const http = await openAdminHttp({ ...admin.http, fd: handed.get(AdminPlace.HTTP) }, managed)
+    const http = await openAdminHttp({ ...admin.http, given: listenerAt(handed, AdminPlace.HTTP) }, managed)
     log.info({ address: http.address }, 'admin http ready')
     return [...socket, http]
   } catch (error) {

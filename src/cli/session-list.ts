@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
 
 const OK = 200

@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import * as z from 'zod'
 import { configSchema } from './schema.ts'
 
 /** The configuration's form as JSON Schema, for editors. Draft 7, for yaml-language-server knows no later one fully. */

@@ -4,7 +4,7 @@
  * concerns several places at once is in cross-checks.ts.
  */
 
-import { z } from 'zod'
+import * as z from 'zod'
 import { MAX_STRING_BYTES } from '../protocol/constants.ts'
 import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'

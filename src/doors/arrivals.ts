@@ -147,8 +147,9 @@ export class Arrivals {
 
   #arrive(socket: Socket, endpoints: Endpoints, via: string | undefined): void {
     const { address } = endpoints.source
-    watchForVanishing(socket, this.#reception.vanishedMs)
     this.#arrived({ socket, address, peer: joinAddress(endpoints.source), via, endpoints })
+    // After the greeting: the first time it takes longer than all else.
+    setImmediate(() => watchForVanishing(socket, this.#reception.vanishedMs))
   }
 }
 

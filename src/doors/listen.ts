@@ -5,12 +5,15 @@ import { DoorError } from './errors.ts'
 /** How long a peer may be silent before TCP asks whether it is there: a kernel client sets no keepalive of its own. */
 const KEEPALIVE_DELAY_MS = 15_000
 
+/** What is there already: a socket that listens, or the only connection that there will ever be. */
+export type Given = { readonly fd: number } | { readonly connection: Socket }
+
 /**
  * Listens, and hands over accepted sockets, paused and with TCP_NODELAY: a reply of 16 bytes must not wait for an ACK.
  * @throws DoorError that names `place`
  */
 export async function listen(
-  options: ListenOptions | { readonly fd: number },
+  options: ListenOptions | Given,
   place: string,
   accept: (socket: Socket) => void,
 ): Promise<Server> {
@@ -25,6 +28,11 @@ export async function listen(
     },
     accept,
   )
+  if ('connection' in options) {
+    // There is the one visitor, and there will be no other.
+    setImmediate(accept, options.connection)
+    return server
+  }
   try {
     server.listen(options)
     await once(server, 'listening')

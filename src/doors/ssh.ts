@@ -13,7 +13,7 @@ import type { Target } from '../ssh/target.ts'
 import { type Arrival, type ArrivalOptions, Arrivals, Gate } from './arrivals.ts'
 import type { Accepted, Door, GateReception, Reception, Room, RoomReception, TurnedAway } from './door.ts'
 import { DoorError } from './errors.ts'
-import { closeServer, listen } from './listen.ts'
+import { closeServer, type Given, listen } from './listen.ts'
 import { SshLink } from './ssh-link.ts'
 import { SshLogin } from './ssh-login.ts'
 import type { SshStream } from './ssh-stream.ts'
@@ -25,8 +25,8 @@ export interface SshDoorOptions extends ArrivalOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
-  /** A socket that listens already, instead of both. */
-  readonly fd?: number | undefined
+  /** Instead of both. */
+  readonly given?: Given | undefined
   /** Host keys. */
   readonly keys: readonly Buffer[]
   /** Paths. */
@@ -57,10 +57,10 @@ export async function openSshGate(
   reception: GateReception,
   room: Room<SshDoorOptions>,
 ): Promise<SshDoor> {
-  const { host, port, fd, log } = options
+  const { host, port, given, log } = options
   if (!isNative()) log.warn({}, 'ssh runs without its native cipher')
   const gate = new Gate(options, reception, accepted => room.take(accepted))
-  const listener = await listen(fd === undefined ? { host, port } : { fd }, `${host}:${port}`, gate.receive)
+  const listener = await listen(given ?? { host, port }, `${host}:${port}`, gate.receive)
   listener.on('error', error => reception.failed(error))
   return {
     kind: 'ssh',

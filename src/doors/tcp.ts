@@ -2,15 +2,15 @@ import type { Server } from 'node:net'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import { type Arrival, type ArrivalOptions, Arrivals, Gate, joinAddress } from './arrivals.ts'
 import type { Door, GateReception, Reception, Room, RoomReception, TlsOffer } from './door.ts'
-import { closeServer, listen } from './listen.ts'
+import { closeServer, type Given, listen } from './listen.ts'
 import { TlsEnd, type TlsOptions } from './tls.ts'
 
 export interface TcpDoorOptions extends ArrivalOptions {
   readonly host: string
   /** 0: any free port. */
   readonly port: number
-  /** A socket that listens already, instead of both. */
-  readonly fd?: number | undefined
+  /** Instead of both. */
+  readonly given?: Given | undefined
   /** Makes it a TLS door. */
   readonly tls?: TlsOptions | undefined
 }
@@ -32,9 +32,9 @@ export async function openTcpGate(
   reception: GateReception,
   room: Room<TcpDoorOptions>,
 ): Promise<TcpDoor> {
-  const { host, port, fd } = options
+  const { host, port, given } = options
   const gate = new Gate(options, reception, accepted => room.take(accepted))
-  const server = await listen(fd === undefined ? { host, port } : { fd }, `${host}:${port}`, gate.receive)
+  const server = await listen(given ?? { host, port }, `${host}:${port}`, gate.receive)
   server.on('error', error => reception.failed(error))
   let hasTls = options.tls !== undefined
   return {
@@ -101,6 +101,7 @@ function offerOf(end: TlsEnd | undefined, stream: DuplexStream): TlsOffer | unde
 /** Where a server listens, for logs. */
 export function addressOf(server: Server): string {
   const bound = server.address()
-  if (bound === null || typeof bound === 'string') return String(bound)
+  // One that does not listen was given its only connection.
+  if (bound === null || typeof bound === 'string') return 'a connection'
   return joinAddress(bound)
 }

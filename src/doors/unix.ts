@@ -7,14 +7,14 @@ import type { Identity } from '../policy/identity.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Accepted, Door, GateReception, Reception, Room, RoomReception } from './door.ts'
 import { DoorError } from './errors.ts'
-import { closeServer, listen, listenError } from './listen.ts'
+import { closeServer, type Given, listen, listenError } from './listen.ts'
 
 export interface UnixDoorOptions {
   readonly path: string
   /** Permission bits of the socket, 0o660 say. */
   readonly mode: number
-  /** A socket that listens there already; its path and mode are its maker's. */
-  readonly fd?: number | undefined
+  /** What is there already; its path and mode are its maker's. */
+  readonly given?: Given | undefined
 }
 
 /** A door that listens on a Unix socket. */
@@ -33,7 +33,7 @@ export async function openUnixDoor(options: UnixDoorOptions, reception: Receptio
 
 /** As openUnixDoor, to a room that may be elsewhere. @throws DoorError */
 export async function openUnixGate(
-  { path, mode, fd }: UnixDoorOptions,
+  { path, mode, given }: UnixDoorOptions,
   reception: GateReception,
   room: Room<UnixDoorOptions>,
 ): Promise<UnixDoor> {
@@ -48,14 +48,14 @@ export async function openUnixGate(
     socket.destroy()
     reception.turnedAway(peer, reason)
   }
-  const { server, remove } = await (fd === undefined
+  const { server, remove } = await (given === undefined
     ? listenPrivately(path, mode, where => listen(where, path, accept))
-    : listen({ fd }, path, accept).then(server => ({ server, remove: () => {} })))
+    : listen(given, path, accept).then(server => ({ server, remove: () => {} })))
   server.on('error', error => reception.failed(error))
   return {
     kind: 'unix',
     address: path,
-    reload: next => (fd === undefined ? chmodSync(path, next.mode) : undefined),
+    reload: next => (given === undefined ? chmodSync(path, next.mode) : undefined),
     close: async () => {
       await closeServer(server)
       remove()

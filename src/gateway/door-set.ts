@@ -1,6 +1,7 @@
 /** The doors of a configuration: opened together, and changed together when another configuration takes its place. */
 import type { DoorConfig } from '../config/config.ts'
 import type { Door, GateReception } from '../doors/door.ts'
+import type { Given } from '../doors/listen.ts'
 import { openSshGate, type SshDoor } from '../doors/ssh.ts'
 import { openTcpGate, type TcpDoor } from '../doors/tcp.ts'
 import { openUnixGate, type UnixDoor } from '../doors/unix.ts'
@@ -32,7 +33,7 @@ export class DoorSet {
   readonly #reception: GateReception
   readonly #rooms: Rooms
   readonly #log: Log
-  readonly #handed: Map<string, number>
+  readonly #handed: Map<string, Given>
   /** By what a door keeps as long as it is open: where it stands. */
   #open = new Map<string, Open>()
 
@@ -108,23 +109,23 @@ export class DoorSet {
 
   async #openOne(place: string, prepared: Prepared): Promise<Open> {
     const reception = this.#reception
-    const fd = this.#handed.get(place)
+    const given = this.#handed.get(place)
     // Once: a door that has been closed is opened anew.
     this.#handed.delete(place)
     switch (prepared.kind) {
       case 'ssh': {
         const { kind } = prepared
-        const options = { ...prepared.options, fd }
+        const options = { ...prepared.options, given }
         return { kind, door: await openSshGate(options, reception, this.#rooms.ssh(options, place)), prepared }
       }
       case 'tcp': {
         const { kind } = prepared
-        const options = { ...prepared.options, fd }
+        const options = { ...prepared.options, given }
         return { kind, door: await openTcpGate(options, reception, this.#rooms.tcp(options, place)), prepared }
       }
       case 'unix': {
         const { kind } = prepared
-        const options = { ...prepared.options, fd }
+        const options = { ...prepared.options, given }
         return { kind, door: await openUnixGate(options, reception, this.#rooms.unix(options, place)), prepared }
       }
       default:

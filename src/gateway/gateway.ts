@@ -25,7 +25,7 @@ import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
 import { createOverview, type Overview } from './overview.ts'
 import { processCount } from './process-count.ts'
-import { WorkerFloor, type WorkerProgram } from './worker-floor.ts'
+import type { WorkerProgram } from './worker-floor.ts'
 
 /** What a gateway is made with, beside its configuration. */
 export interface GatewayOptions {
@@ -35,6 +35,8 @@ export interface GatewayOptions {
   readonly workers?: WorkerProgram
   /** Sockets of doors that listen already. */
   readonly handed?: Handed | undefined
+  /** Where the audit trail is, instead of the state folder. */
+  readonly auditDir?: string | undefined
 }
 
 /** A running gateway. */
@@ -82,9 +84,9 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const { telemetry = new Telemetry(), workers, handed = new Map() } = options
   telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
-  const audit = await beginAudit(config, log)
+  const audit = await beginAudit(config, options.auditDir ?? config.state, log)
   const limits = new Limits(config.limits)
-  const leases = keepLeases(
+  const leases = await keepLeases(
     config,
     {
       extended: term => floor.extend(term),
@@ -110,7 +112,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const plane: Plane = { ...kept, handed, seek, config: () => inForce, number: () => ++conn }
   const processes = processCount(config.workers)
   const floor: Floor =
-    workers === undefined || processes === 1 ? new LocalFloor(plane) : new WorkerFloor(plane, processes, workers)
+    workers === undefined || processes === 1 ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
   let isOpen = false
   const inTurn = turns()
   /** What upstreams list has changed. */
@@ -220,6 +222,11 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   }
 }
 
+async function openWorkers(plane: Plane, count: number, program: WorkerProgram): Promise<Floor> {
+  const { WorkerFloor } = await import('./worker-floor.ts')
+  return new WorkerFloor(plane, count, program)
+}
+
 /** Runs one thing after another. */
 function turns(): <T>(run: () => Promise<T>) => Promise<T> {
   let last: Promise<unknown> = Promise.resolve()
@@ -231,9 +238,9 @@ function turns(): <T>(run: () => Promise<T>) => Promise<T> {
 }
 
 /** The trail begins before the first door opens: it tells how each session came to be. */
-async function beginAudit(config: Config, log: Log): Promise<Audit> {
-  if (config.state === undefined || config.audit === undefined) return NO_AUDIT
-  const audit = throttleRefusals(await openAudit({ dir: config.state, ...config.audit, log }))
+async function beginAudit(config: Config, dir: string | undefined, log: Log): Promise<Audit> {
+  if (dir === undefined || config.audit === undefined) return NO_AUDIT
+  const audit = throttleRefusals(await openAudit({ dir, ...config.audit, log }))
   audit.note('gateway started', { pid: process.pid, config: config.file })
   return audit
 }

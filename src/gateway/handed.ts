@@ -6,10 +6,11 @@ import { realpathSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseAddress } from '../config/cidr.ts'
 import type { Config, DoorConfig } from '../config/config.ts'
+import type { Given } from '../doors/listen.ts'
 import type { SocketName } from '../platform/descriptors.ts'
 
-/** Descriptors by place. */
-export type Handed = ReadonlyMap<string, number>
+/** By place. */
+export type Handed = ReadonlyMap<string, Given>
 
 /** Places that are no doors. */
 export const AdminPlace = { SOCKET: 'admin', HTTP: 'admin-http' } as const
@@ -33,6 +34,12 @@ interface Want {
   readonly at: SocketName
 }
 
+/** The listening socket of a place, if there is one. */
+export function listenerAt(handed: Handed, place: string): { readonly fd: number } | undefined {
+  const given = handed.get(place)
+  return given !== undefined && 'fd' in given ? given : undefined
+}
+
 /** Where doors stand, in their order: the same doors have the same places. */
 export function placesOf(doors: readonly DoorConfig[]): readonly string[] {
   const taken = new Set<string>()
@@ -54,14 +61,14 @@ export function matchDescriptors(
   descriptors: readonly BoundDescriptor[],
   config: Config,
 ): { readonly handed: Handed; readonly left: readonly BoundDescriptor[] } {
-  const handed = new Map<string, number>()
+  const handed = new Map<string, Given>()
   const left = new Set(descriptors)
   const wants = wantsOf(config)
   const pair = (isMeant: (given: BoundDescriptor, want: Want) => boolean): void => {
     for (const want of wants.filter(({ place }) => !handed.has(place))) {
       const found = [...left].find(given => isMeant(given, want))
       if (found === undefined) continue
-      handed.set(want.place, found.fd)
+      handed.set(want.place, { fd: found.fd })
       left.delete(found)
     }
   }

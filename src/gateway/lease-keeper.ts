@@ -1,29 +1,12 @@
-import type { Config, EtcdConfig } from '../config/config.ts'
+import type { Config } from '../config/config.ts'
 import type { Log } from '../observe/log.ts'
-import { EtcdClient } from '../sharing/etcd-client.ts'
-import { EtcdLeases } from '../sharing/etcd-leases.ts'
-import { loadEtcdMaterial } from '../sharing/etcd-material.ts'
-import { Keys } from '../sharing/etcd-records.ts'
 import type { LeaseListener, Leases } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 
-/** How long one member of etcd may take: a part of the TTL, so that others can be asked before that is over. */
-const ATTEMPT_PART = 3
-const MAX_ATTEMPT_MS = 2000
-
-/** Who keeps the leases, as the configuration says. @throws MaterialError for a file that can not be used */
-export function keepLeases({ leases: { etcd } }: Config, listener: LeaseListener, log: Log): Leases {
-  return etcd === undefined ? new MemoryLeases() : keepInEtcd(etcd, listener, log)
-}
-
-function keepInEtcd(etcd: EtcdConfig, listener: LeaseListener, log: Log): Leases {
-  const material = loadEtcdMaterial(etcd)
-  for (const warning of material.warnings) log.warn({ warning }, 'key material')
-  const { endpoints, ttlMs, name, prefix } = etcd
-  const client = new EtcdClient({
-    endpoints,
-    material,
-    attemptMs: Math.min(Math.ceil(ttlMs / ATTEMPT_PART), MAX_ATTEMPT_MS),
-  })
-  return new EtcdLeases({ client, keys: new Keys(prefix), record: { version: 1, name, ttlMs }, log, listener })
+/** Who keeps the leases, as the configuration says. Rejects with MaterialError for a file that can not be used. */
+export async function keepLeases({ leases: { etcd } }: Config, listener: LeaseListener, log: Log): Promise<Leases> {
+  if (etcd === undefined) return new MemoryLeases()
+  // Only now: Node's HTTP is not loaded for those who do not want it.
+  const { keepInEtcd } = await import('./etcd-keeper.ts')
+  return keepInEtcd(etcd, listener, log)
 }

@@ -2,7 +2,7 @@
  * etcd's JSON gateway, as much of it as is used: 64-bit numbers are text, keys and values base64, and what is zero, false
  * or empty is left out (etcd.io, "API reference", and the gateway's notes). 3.4, 3.5 and 3.6 speak it alike.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 
 const number = z.string().regex(/^\d+$/).transform(Number).prefault('0')
 const bytes = z.base64().transform(text => Buffer.from(text, 'base64').toString('utf8'))

@@ -8,7 +8,7 @@
  *
  * GATEWAY is a random name of one life of a gateway.
  */
-import { z } from 'zod'
+import * as z from 'zod'
 
 /** A gateway, as the others see it. */
 const gatewayRecord = z.strictObject({

@@ -26,7 +26,12 @@ function units(dir: string): readonly string[] {
 requires('systemd-analyze')('the units', () => {
   test('have nothing that systemd would ignore or refuse', async ({ dir }) => {
     const names = units(dir)
-    expect(names.toSorted()).toEqual(['nbdgate.service', 'nbdgate.socket'])
+    expect(names.toSorted()).toEqual([
+      'nbdgate-inetd.socket',
+      'nbdgate-inetd@.service',
+      'nbdgate.service',
+      'nbdgate.socket',
+    ])
     const { code, stdout, stderr } = await run(
       ['systemd-analyze', 'verify', '--man=no', ...names.map(name => join(dir, name))],
       {

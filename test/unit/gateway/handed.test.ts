@@ -17,7 +17,10 @@ const unix = (fd: number, name: string, path: string): BoundDescriptor => ({ fd,
 
 function matched(descriptors: readonly BoundDescriptor[], config: ReturnType<typeof configOf>) {
   const { handed, left } = matchDescriptors(descriptors, config)
-  return { handed: Object.fromEntries(handed), left: left.map(({ fd }) => fd) }
+  return {
+    handed: Object.fromEntries([...handed].map(([place, given]) => [place, 'fd' in given && given.fd])),
+    left: left.map(({ fd }) => fd),
+  }
 }
 
 describe('sockets that were opened for the gateway', () => {
