@@ -38,6 +38,43 @@ const release = createRoute({
   },
 })
 
+const overlayId = z.object({
+  id: z
+    .string()
+    .regex(/^[\w.-]{1,128}$/, 'that is no id of an overlay')
+    .openapi({ param: { name: 'id', in: 'path' } }),
+})
+
+const removeOverlay = createRoute({
+  method: 'delete',
+  path: '/v1/overlays/{id}',
+  summary: 'Clean up what was made for somebody, and wait until that is done',
+  description: ONLY_SOCKET,
+  request: { params: overlayId },
+  responses: {
+    204: { description: 'It is gone.' },
+    400: problem('That is no id.'),
+    404: problem('There is no such overlay.'),
+    409: problem('Somebody uses it.'),
+  },
+})
+
+const keepOverlay = createRoute({
+  method: 'put',
+  path: '/v1/overlays/{id}/kept',
+  summary: 'Keep one however old it gets, or let it age again',
+  description: ONLY_SOCKET,
+  request: {
+    params: overlayId,
+    body: { required: true, content: { 'application/json': { schema: z.object({ kept: z.boolean() }) } } },
+  },
+  responses: {
+    204: { description: 'So it is.' },
+    400: problem('That is no id, or it does not say which.'),
+    404: problem('There is no such overlay.'),
+  },
+})
+
 const reload = createRoute({
   method: 'post',
   path: '/v1/reload',
@@ -54,6 +91,8 @@ const drain = createRoute({
   responses: { 202: { description: 'It has begun.' } },
 })
 
+const UNKNOWN_OVERLAY = 'there is no such overlay'
+
 /** Adds the routes that change something. */
 export function addControls(app: OpenAPIHono<AdminEnv>, managed: Managed): void {
   app.openapi(kick, async context => {
@@ -64,6 +103,16 @@ export function addControls(app: OpenAPIHono<AdminEnv>, managed: Managed): void 
     const { export: name, holder } = context.req.valid('query')
     const released = await managed.releaseLease(name, holder)
     return released > 0 ? context.json({ released }, 200) : context.json({ error: 'there is no such lease' }, 404)
+  })
+  app.openapi(removeOverlay, async context => {
+    const removal = await managed.removeOverlay(context.req.valid('param').id)
+    if (removal === 'removed') return context.body(null, 204)
+    if (removal === 'unknown') return context.json({ error: UNKNOWN_OVERLAY }, 404)
+    return context.json({ error: 'somebody uses it: `nbdgate kick` ends sessions' }, 409)
+  })
+  app.openapi(keepOverlay, context => {
+    const isKnown = managed.keepOverlay(context.req.valid('param').id, context.req.valid('json').kept)
+    return isKnown ? context.body(null, 204) : context.json({ error: UNKNOWN_OVERLAY }, 404)
   })
   app.openapi(reload, async context => {
     const result = await managed.reload()

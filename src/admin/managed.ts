@@ -56,6 +56,31 @@ export interface LeaseFacts {
   readonly gateway?: string
 }
 
+/** What `prepare` has made, or a server that runs: for a connection, an identity or an export. */
+export interface OverlayFacts {
+  readonly id: string
+  readonly export: string
+  readonly who: string
+  readonly per: 'connection' | 'identity' | 'export'
+  /** ISO 8601. */
+  readonly since: string
+  /** When the last of its connections has ended; now while there are some. */
+  readonly used: string
+  /** It does not age. */
+  readonly kept: boolean
+  /** Connections that it is for: `id` of sessions, and others that haggle. */
+  readonly sessions: readonly number[]
+  /** The file that `{overlay}` names, whether there is one or not. */
+  readonly overlay: string
+  /** On disk; undefined without a file there. */
+  readonly bytes: number | undefined
+  /** Of the server that runs for it. */
+  readonly pid: number | undefined
+}
+
+/** What came of an order to remove an overlay. */
+export type OverlayRemoval = 'removed' | 'unknown' | 'in use'
+
 /** An export as it is configured, and what is going on there. */
 export interface ExportFacts {
   readonly name: string
@@ -95,6 +120,8 @@ export interface Observed {
   explain(id: number): Promise<SessionExplanation | undefined>
   /** The oldest first. */
   leases(): readonly LeaseFacts[]
+  /** What was made for sessions, the oldest first. */
+  overlays(): readonly OverlayFacts[]
   /** In the order of the configuration. */
   exports(): Promise<readonly ExportFacts[]>
   /** The metrics of each of its processes. */
@@ -111,6 +138,10 @@ export interface Managed extends Observed {
   kick(id: number): Promise<boolean>
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
   releaseLease(name: string, holder: string | undefined): Promise<number>
+  /** Takes one apart that nobody uses; resolves when nothing of it is left. */
+  removeOverlay(id: string): Promise<OverlayRemoval>
+  /** Whether one ages; false if there is none of this name. */
+  keepOverlay(id: string, isKept: boolean): boolean
   reload(): Promise<ReloadResult>
   /** Lets nobody in any more, and ends the process when the last session has. */
   drain(): void

@@ -40,6 +40,22 @@ export const leaseSchema = z
   })
   .openapi('Lease')
 
+export const overlaySchema = z
+  .object({
+    id: z.string(),
+    export: z.string(),
+    who: z.string(),
+    per: z.enum(['connection', 'identity', 'export']),
+    since: time,
+    used: time.describe('When the last of its connections has ended; now while there are some.'),
+    kept: z.boolean().describe('It does not age.'),
+    sessions: z.array(z.int()).readonly().describe('Connections that it is for.'),
+    overlay: z.string().describe('The file that `{overlay}` names, whether there is one or not.'),
+    bytes: z.number().optional().describe('On disk; absent without a file there.'),
+    pid: z.int().optional().describe('Of the server that runs for it.'),
+  })
+  .openapi('Overlay')
+
 export const exportSchema = z
   .object({
     name: z.string(),

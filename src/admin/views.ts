@@ -5,7 +5,15 @@ import { METRICS_TYPE, metricsText } from '../observe/metrics.ts'
 import { json, problem } from './answers.ts'
 import { eventStream } from './event-stream.ts'
 import type { Observed } from './managed.ts'
-import { eventSchema, explanationSchema, exportSchema, leaseSchema, readinessSchema, sessionSchema } from './schemas.ts'
+import {
+  eventSchema,
+  explanationSchema,
+  exportSchema,
+  leaseSchema,
+  overlaySchema,
+  readinessSchema,
+  sessionSchema,
+} from './schemas.ts'
 
 /** Streams of events at once. */
 const MAX_STREAMS = 16
@@ -58,6 +66,13 @@ const leases = createRoute({
   path: '/v1/leases',
   summary: 'Who holds which export',
   responses: { 200: json(z.object({ leases: z.array(leaseSchema).readonly() }), 'The oldest first.') },
+})
+
+const overlays = createRoute({
+  method: 'get',
+  path: '/v1/overlays',
+  summary: 'What `prepare` has made and `spawn` has started',
+  responses: { 200: json(z.object({ overlays: z.array(overlaySchema).readonly() }), 'The oldest first.') },
 })
 
 const events = createRoute({
@@ -116,6 +131,7 @@ export function addViews(app: OpenAPIHono<AdminEnv>, observed: Observed, signal:
   })
   app.openapi(exportsRoute, async context => context.json({ exports: await observed.exports() }, 200))
   app.openapi(leases, context => context.json({ leases: observed.leases() }, 200))
+  app.openapi(overlays, context => context.json({ overlays: observed.overlays() }, 200))
   app.openapi(metrics, async context => {
     return context.text(await metricsText(await observed.metrics()), 200, { 'Content-Type': METRICS_TYPE })
   })

@@ -22,12 +22,13 @@ export interface Answer {
   readonly body: unknown
 }
 
-/** Asks a running gateway. @throws UsageError without a socket, Error if nobody answers there */
-export async function ask(flags: AdminFlags, method: string, path: string): Promise<Answer> {
+/** Asks a running gateway; `said` goes along as JSON. @throws UsageError without a socket, Error if nobody answers there */
+export async function ask(flags: AdminFlags, method: string, path: string, said?: object): Promise<Answer> {
   const socketPath = socketOf(flags)
   try {
     const signal = AbortSignal.timeout(ANSWER_MS)
-    const sent = request({ socketPath, method, path, signal }).end()
+    const headers = said === undefined ? {} : { 'Content-Type': 'application/json' }
+    const sent = request({ socketPath, method, path, headers, signal }).end(said && JSON.stringify(said))
     const [response]: IncomingMessage[] = await once(sent, 'response', { signal })
     if (response === undefined) throw new Error('no answer')
     const body = await text(response)

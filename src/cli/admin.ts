@@ -3,6 +3,7 @@ import * as z from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
 import { leaseCommand } from './lease.ts'
 import { onGateway } from './on-gateway.ts'
+import { overlaysCommand } from './overlays.ts'
 import { askSessions } from './session-list.ts'
 import { sessionTable } from './session-table.ts'
 import { topCommand } from './top.ts'
@@ -21,6 +22,7 @@ export function adminCommands(): readonly Command[] {
     topCommand(),
     onGateway('kick', 'end a session now').argument('<id>', 'its number, as `sessions` shows it').action(kick),
     leaseCommand(),
+    overlaysCommand(),
     onGateway('reload', 'read the configuration and all it names again; all of it or nothing')
       .option('--json', 'what came of it, as JSON')
       .action(reload),

@@ -2,13 +2,15 @@
  * What `nbdgate doctor` says of upstreams: whether they answer, what kind of server they seem to be, and what of that
  * kind's known behaviour an operator should know. Asks as a client would, read-only, and writes nothing.
  */
-import type { Config, ExportConfig, UpstreamConfig } from '../config/config.ts'
+
+import type { BackendConfig, Config, ExportConfig, UpstreamConfig } from '../config/config.ts'
 import { enter, greet, OptionRefused, type UpstreamExport } from '../negotiation/client.ts'
 import { TransmissionFlag } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
 import { Wire } from '../stream/wire.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
 import { type Finding, fine, problem, warning } from './doctor-finding.ts'
+import { programProblem } from './doctor-programs.ts'
 
 const ASK_MS = 5000
 /** No server has it, so that the refusal tells which server it is. */
@@ -27,6 +29,8 @@ async function exportFindings(each: ExportConfig): Promise<readonly Finding[]> {
   const { upstream } = each
   const check = `upstream of ${JSON.stringify(printable(each.name))}`
   try {
+    if (upstream.kind === 'spawn') return [spawnFinding(check, upstream.argv[0] ?? '')]
+    if (upstream.kind === 'overlay') return [fine(check, 'a file that `prepare` makes')]
     if (upstream.kind === 'file') {
       const link = await connectUpstream(upstream, { readOnly: true }, AbortSignal.timeout(ASK_MS))
       link.stream.destroy()
@@ -40,6 +44,12 @@ async function exportFindings(each: ExportConfig): Promise<readonly Finding[]> {
     const why = error instanceof Error ? error.message : String(error)
     return [problem(check, why, 'is the server running there? nbdgate probe URI asks it alone')]
   }
+}
+
+function spawnFinding(check: string, program: string): Finding {
+  const why = programProblem(program)
+  if (why === undefined) return fine(check, `${program}: is there, and is started when it is needed`)
+  return problem(check, `${program}: ${why}`, 'install it, or name it with its folder')
 }
 
 /** What GO gives; a text is a refusal. */
@@ -128,7 +138,7 @@ function quirks({ check, server, each, answer }: Known): readonly Finding[] {
 }
 
 /** The host that is reached without encryption, if it is not this one. */
-function clearHost(upstream: UpstreamConfig): string | undefined {
+function clearHost(upstream: BackendConfig): string | undefined {
   if (upstream.kind !== 'tcp' || upstream.tls) return undefined
   return /^(127\.|::1$|localhost$)/.test(upstream.host) ? undefined : upstream.host
 }

@@ -11,6 +11,7 @@ import { coloured, hasColours } from './colours.ts'
 import { doorFindings, limitFindings } from './doctor-doors.ts'
 import { fileFindings, keyFindings } from './doctor-files.ts'
 import { type Finding, fine, type Level, problem, warning } from './doctor-finding.ts'
+import { programFindings } from './doctor-programs.ts'
 import { runtimeFindings } from './doctor-runtime.ts'
 import { upstreamFindings } from './doctor-upstreams.ts'
 import { UsageError } from './errors.ts'
@@ -59,6 +60,7 @@ async function configFindings(file: string, nowMs: number): Promise<readonly Fin
     ...(await doorFindings(config)),
     ...limitFindings(config),
     ...(await upstreamFindings(config)),
+    ...programFindings(config),
   ]
 }
 

@@ -10,6 +10,7 @@ import type {
 } from '../config/config.ts'
 import { ConfigError, type ConfigProblem } from '../config/errors.ts'
 import { type FoundProblem, loadConfig } from '../config/load.ts'
+import { standing } from '../config/named-files.ts'
 import { loadHostKeys } from '../doors/ssh-host-keys.ts'
 import { MaterialError } from '../pki/errors.ts'
 import { loadClientMaterial, loadServerMaterial } from '../pki/material.ts'
@@ -55,7 +56,9 @@ function upstreamsAt({ exports, discoveries = [] }: Config): readonly { upstream
   const listed = discoveries.map(({ from, index }) => ({ upstream: from, path: ['exports', index, 'from'] }))
   const taken = new Set(discoveries.map(({ index }) => index))
   const indexes = [...Array(exports.length + taken.size).keys()].filter(index => !taken.has(index))
-  const written = exports.map(({ upstream }, nth) => ({ upstream, path: ['exports', indexes[nth] ?? 0, 'upstream'] }))
+  const written = exports.flatMap(({ upstream }, nth) =>
+    standing(upstream).map(each => ({ upstream: each, path: ['exports', indexes[nth] ?? 0, 'upstream'] })),
+  )
   return [...written, ...listed]
 }
 

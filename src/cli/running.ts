@@ -2,6 +2,8 @@ import type {
   ExportFacts,
   LeaseFacts,
   Managed,
+  OverlayFacts,
+  OverlayRemoval,
   ReadinessCheck,
   ReloadResult,
   SessionExplanation,
@@ -49,6 +51,18 @@ export class Running implements Managed {
 
   async releaseLease(name: string, holder: string | undefined): Promise<number> {
     return (await this.#gateway?.releaseLease(name, holder)) ?? 0
+  }
+
+  overlays(): readonly OverlayFacts[] {
+    return this.#gateway?.overlays.list() ?? []
+  }
+
+  async removeOverlay(id: string): Promise<OverlayRemoval> {
+    return (await this.#gateway?.overlays.remove(id)) ?? 'unknown'
+  }
+
+  keepOverlay(id: string, isKept: boolean): boolean {
+    return this.#gateway?.overlays.keep(id, isKept) ?? false
   }
 
   async exports(): Promise<readonly ExportFacts[]> {

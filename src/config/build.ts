@@ -1,17 +1,19 @@
 import { hostname } from 'node:os'
 import { basename, dirname, resolve } from 'node:path'
+import { buildHooks, buildSpawn, sharingOf } from './build-hooks.ts'
 import type { Cidr } from './cidr.ts'
 import type {
   AdminConfig,
   AuditConfig,
+  BackendConfig,
   Config,
   DiscoveryConfig,
   DoorConfig,
   ExportConfig,
   LeasesConfig,
   ListedUpstream,
-  UpstreamConfig,
 } from './config.ts'
+import { OVERLAY } from './hooks-checks.ts'
 import type { CheckedFile } from './schema.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { Path, Position } from './yaml-source.ts'
@@ -22,6 +24,8 @@ const DEFAULT_REFRESH_MS = 30_000
 /** What the parts of a configuration are made with: absolute paths, and `nbdgate.yaml:34` for a place in the file. */
 interface Builder {
   readonly absolute: (path: string) => string
+  /** Of the file. */
+  readonly folder: string
   readonly source: (path: Path) => string
 }
 
@@ -31,6 +35,7 @@ type CheckedExport = CheckedFile['exports'][number]
 export function buildConfig(checked: CheckedFile, file: string, at: (path: Path) => Position): Config {
   const builder: Builder = {
     absolute: path => resolve(dirname(file), path),
+    folder: resolve(dirname(file)),
     source: path => `${basename(file)}:${at(path).line}`,
   }
   const { state, admin, log, limits, leases, workers } = checked
@@ -54,6 +59,7 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       drainMs: limits.drain,
     },
     leases: buildLeases(leases, builder),
+    ...(checked.overlays?.keep !== undefined && { overlays: { keepMs: checked.overlays.keep } }),
   }
 }
 
@@ -148,7 +154,9 @@ function buildExports(checked: readonly CheckedExport[], builder: Builder): Pick
       const server = buildServer(from, builder)
       discoveries.push({ ...rules, from: server, prefix, pattern: name ?? '*', refreshMs, index })
     } else if (name !== undefined && upstream !== undefined) {
-      exports.push({ ...rules, name, upstream: buildUpstream(upstream, builder) })
+      const backend = buildUpstream(upstream, builder)
+      const mode = sharingOf(rules.sharing.mode, backend, rules.hooks)
+      exports.push({ ...rules, name, upstream: backend, sharing: { ...rules.sharing, mode } })
     }
   }
   return { exports, ...(discoveries.length > 0 && { discoveries }) }
@@ -159,6 +167,7 @@ function buildRules(checked: CheckedExport, builder: Builder, path: Path): Omit<
   const { description, doors, limits, sharing, holder, 'when-busy': whenBusy } = checked
   const luks = { atBytes: checked['luks-at'], mayFormat: checked['luks-format'] }
   const { source } = builder
+  const hooks = buildHooks(checked, builder)
   return {
     ...(description !== undefined && { description }),
     allow: checked.allow.map(({ who, rights, until, limits: ofEach }, index) => ({
@@ -173,11 +182,14 @@ function buildRules(checked: CheckedExport, builder: Builder, path: Path): Omit<
     limits,
     sharing: { mode: sharing, whenBusy, holder },
     ...(checked['require-luks'] && { luks }),
+    ...(hooks !== undefined && { hooks }),
     source: source(path),
   }
 }
 
-function buildUpstream(checked: NonNullable<CheckedExport['upstream']>, builder: Builder): UpstreamConfig {
+function buildUpstream(checked: NonNullable<CheckedExport['upstream']>, builder: Builder): BackendConfig {
+  if ('spawn' in checked) return buildSpawn(checked, builder)
+  if ('file' in checked && checked.file === OVERLAY) return { kind: 'overlay' }
   if ('file' in checked) return { kind: 'file', path: builder.absolute(checked.file) }
   return buildServer(checked, builder)
 }

@@ -28,6 +28,8 @@ export interface Config {
   readonly groups: readonly GroupConfig[]
   readonly limits: LimitsConfig
   readonly leases: LeasesConfig
+  /** How long the disks of identities are kept behind their last use; absent: for ever. */
+  readonly overlays?: { readonly keepMs: number }
 }
 
 /** Who keeps the leases. */
@@ -140,7 +142,7 @@ export interface ExportConfig {
   /** At most 4096 bytes of UTF-8 without NUL; the empty name is the default export. */
   readonly name: string
   readonly description?: string
-  readonly upstream: UpstreamConfig
+  readonly upstream: BackendConfig
   /** An upstream lists it; it is not written down. */
   readonly isListed?: boolean
   readonly allow: readonly AllowRuleConfig[]
@@ -152,8 +154,26 @@ export interface ExportConfig {
   readonly sharing: SharingConfig
   /** Present where only LUKS may go out. */
   readonly luks?: LuksConfig
+  /** Present where something has to be run before a session. */
+  readonly hooks?: HooksConfig
   readonly source: string
 }
+
+/** Programs of the operator's: lists of arguments, never text for a shell. */
+export interface HooksConfig {
+  readonly prepare?: readonly string[]
+  readonly cleanup?: readonly string[]
+  readonly authorize?: readonly string[]
+  /** What is prepared once: each connection, each identity, or the export. */
+  readonly per: Per
+  /** How long each of the programs may take. */
+  readonly timeoutMs: number
+  /** Where they run: the folder of the configuration. */
+  readonly folder: string
+}
+
+/** How far what was prepared is shared. */
+export type Per = 'connection' | 'identity' | 'export'
 
 /** A server that is asked which exports it has. */
 export type ListedUpstream = Exclude<UpstreamConfig, { kind: 'file' }>
@@ -219,7 +239,29 @@ export interface DenyRuleConfig {
   readonly source: string
 }
 
-/** What is behind an export: an NBD server, or a file or block device. */
+/** What is behind an export: there already, or made ready for its sessions. */
+export type BackendConfig = UpstreamConfig | SpawnConfig | OverlayConfig
+
+/** A server that is started when it is needed, on a socket that is chosen for it. */
+export interface SpawnConfig {
+  readonly kind: 'spawn'
+  readonly argv: readonly string[]
+  /** It gets the listening socket as descriptor 3 (sd_listen_fds(3)). */
+  readonly activation: boolean
+  /** The export to ask for. */
+  readonly export: string
+  /** How long it stays when nobody uses it. */
+  readonly lingerMs: number
+  /** How long it may take until it listens. */
+  readonly startMs: number
+}
+
+/** The file that `prepare` makes. */
+export interface OverlayConfig {
+  readonly kind: 'overlay'
+}
+
+/** What is reached as it stands: an NBD server, or a file or block device. */
 export type UpstreamConfig =
   | (UpstreamUri & UpstreamMaterial & UpstreamProxy)
   | { readonly kind: 'file'; readonly path: string }

@@ -10,6 +10,7 @@ import { adminProblems } from './admin-checks.ts'
 import { formatAddress, parseAddress } from './cidr.ts'
 import { discoveryProblems } from './discovery-checks.ts'
 import { type Endpoint, parseEndpoint } from './endpoint.ts'
+import { hooksProblems } from './hooks-checks.ts'
 import { leasesProblems } from './leases-checks.ts'
 import { asList, asMap } from './raw.ts'
 import type { PathProblem } from './schema-problems.ts'
@@ -58,6 +59,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
         ...upstreamProblems(map.upstream, [...path, 'upstream'], options.folder),
         ...upstreamProblems(map.from, [...path, 'from'], options.folder),
         ...luksProblems(map, path),
+        ...hooksProblems(map, path, asMap(root)?.state !== undefined),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
         ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
       ]

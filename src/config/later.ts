@@ -1,30 +1,4 @@
-/**
- * Keys of the contract that a later version brings. They are known, so that they are refused by name: a file that asks for
- * a guard must not be served without it.
- */
-
-import type { Path } from './yaml-source.ts'
-
-const EXPORT = ['prepare', 'cleanup', 'per', 'authorize', 'spawn']
-const UPSTREAM = ['spawn']
-
-/** Whether a later version knows `key` in the map at `path`. */
-export function isLaterKey(path: Path, key: string): boolean {
-  return keysAt(path).includes(key)
-}
-
-/** Why something of a later version is refused. */
+/** Why something of a later version is refused by name: a file that asks for it must not be served without it. */
 export function laterProblem(what: string): string {
   return `${what} is not in this version; nbdgate does not ignore what it can not enforce`
-}
-
-function keysAt(path: Path): readonly string[] {
-  switch (path.filter(step => typeof step === 'string').join('.')) {
-    case 'exports':
-      return EXPORT
-    case 'exports.upstream':
-      return UPSTREAM
-    default:
-      return []
-  }
 }

@@ -1,4 +1,4 @@
-import type { Config, DoorConfig, EtcdConfig, UpstreamConfig } from './config.ts'
+import type { BackendConfig, Config, DoorConfig, EtcdConfig, UpstreamConfig } from './config.ts'
 
 /** The configuration itself and all files that it names to be read, absolute paths, each once. */
 export function namedFiles(config: Config): readonly string[] {
@@ -7,9 +7,14 @@ export function namedFiles(config: Config): readonly string[] {
   return [...new Set(files.filter(file => file !== undefined))]
 }
 
-/** Every upstream that the configuration names. */
+/** Every upstream that the configuration names; what is made ready first is none. */
 export function upstreamsOf({ exports, discoveries = [] }: Config): readonly UpstreamConfig[] {
-  return [...exports.map(({ upstream }) => upstream), ...discoveries.map(({ from }) => from)]
+  return [...exports.flatMap(({ upstream }) => standing(upstream)), ...discoveries.map(({ from }) => from)]
+}
+
+/** An upstream that is reached as it stands, or none. */
+export function standing(upstream: BackendConfig): readonly UpstreamConfig[] {
+  return upstream.kind === 'spawn' || upstream.kind === 'overlay' ? [] : [upstream]
 }
 
 function ofDoor(door: DoorConfig): readonly (string | undefined)[] {

@@ -5,7 +5,6 @@
 
 import type { z } from 'zod'
 import { printable } from '../protocol/strings.ts'
-import { isLaterKey, laterProblem } from './later.ts'
 import { asMap, valueAt } from './raw.ts'
 import type { Path } from './yaml-source.ts'
 
@@ -19,7 +18,7 @@ export interface PathProblem {
 type Issue = z.core.$ZodIssue
 
 /** Keys that say which form of a door or of an upstream is meant. */
-const NAMING_KEYS = ['tls', 'ssh', 'tcp', 'unix', 'uri', 'file']
+const NAMING_KEYS = ['tls', 'ssh', 'tcp', 'unix', 'uri', 'file', 'spawn']
 
 const KINDS: Readonly<Record<string, string>> = {
   string: 'text',
@@ -56,10 +55,8 @@ function describeUnion(
   const fitting = issue.errors.filter(branch => branch.every(fits))
   const [only] = fitting
   if (only !== undefined && fitting.length === 1) return only.flatMap(inner => describe(inner, root, path))
-  // None, or several: it has no key that says what it is. Perhaps a later version's.
-  const value = valueAt(root, path)
-  const later = Object.keys(asMap(value) ?? {}).filter(key => isLaterKey(path, key))
-  return later.length > 0 ? later.map(key => unknownKey(path, key, value)) : [{ path, message: issue.message }]
+  // None, or several: it has no key that says what it is.
+  return [{ path, message: issue.message }]
 }
 
 /** Not so for a branch of another type, and one that has no use for the key that says what the map is. */
@@ -69,12 +66,11 @@ function fits(issue: Issue): boolean {
 }
 
 function unknownKey(path: Path, key: string, map: unknown): PathProblem {
-  return { path: [...path, key], at: 'key', message: unknownKeyMessage(path, key, map) }
+  return { path: [...path, key], at: 'key', message: unknownKeyMessage(key, map) }
 }
 
-function unknownKeyMessage(path: Path, key: string, map: unknown): string {
+function unknownKeyMessage(key: string, map: unknown): string {
   const shown = `\`${printable(key, 64)}\``
-  if (isLaterKey(path, key)) return laterProblem(shown)
   // Of a union zod takes a branch that has nothing but keys too many, as if the other form had not been meant as well.
   const other = NAMING_KEYS.find(naming => naming !== key && Object.hasOwn(asMap(map) ?? {}, naming))
   const isSecondForm = NAMING_KEYS.includes(key) && other !== undefined

@@ -11,7 +11,7 @@ import { parseEndpoint } from './endpoint.ts'
 import { parseEtcdUrl } from './etcd-url.ts'
 import { laterProblem } from './later.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
-import { parseDuration, parseRate, parseSize } from './units.ts'
+import { parseAge, parseDuration, parseRate, parseSize } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
 import { parseWhenBusy } from './when-busy.ts'
 
@@ -130,14 +130,41 @@ const longUri = z.strictObject({
     .describe('Tells the upstream who the client is, in a PROXY header in front of NBD; it has to expect one.'),
 })
 
+const argv = z
+  .array(z.string().refine(value => !value.includes('\0'), 'an argument can not contain a NUL'))
+  .min(1, 'needs a program')
+const wait = text(parseDuration).refine(ms => ms > 0, { error: 'must be more than 0', abort: true })
+
+const spawn = z.strictObject({
+  spawn: argv.describe(
+    'A server that is started when it is needed: program and arguments, with {socket}. No shell reads this.',
+  ),
+  activation: z
+    .boolean()
+    .default(false)
+    .describe('The server gets its listening socket as systemd hands it over; {socket} is not needed then.'),
+  export: nbdString.default('').describe('The export to ask the server for.'),
+  linger: text(parseDuration).prefault('10s').describe('How long the server stays when nobody uses it.'),
+  start: wait.prefault('10s').describe('How long it may take until it listens.'),
+})
+
 const upstream = z
   .union(
-    [uri, longUri, z.strictObject({ file: path.describe('File or block device, served without a server behind.') })],
+    [
+      uri,
+      longUri,
+      z.strictObject({
+        file: path.describe(
+          'File or block device, served without a server behind; "{overlay}" is what `prepare` made.',
+        ),
+      }),
+      spawn,
+    ],
     {
       error: issue =>
         Array.isArray(issue.input)
           ? laterProblem('a list of upstreams')
-          : 'an upstream is an NBD URI, { uri: …, ca:, cert:, key: } or { file: PATH }',
+          : 'an upstream is an NBD URI, { uri: …, ca:, cert:, key: }, { file: PATH } or { spawn: [PROGRAM, …] }',
     },
   )
   .describe('What is behind the export.')
@@ -209,6 +236,16 @@ const exportEntry = z.strictObject({
     .prefault('0B')
     .describe('Where the LUKS header is: 1MiB for a partition that begins there.'),
   'luks-format': z.boolean().default(false).describe('Writers may overwrite the LUKS header with something else.'),
+  prepare: argv.optional().describe('Program that makes ready what the upstream needs, before it is touched.'),
+  cleanup: argv.optional().describe('Program that undoes that, when nobody needs it any more.'),
+  authorize: argv
+    .optional()
+    .describe('Program that is asked too, with facts as JSON on its standard input: exit 0 lets the visitor in.'),
+  per: z
+    .enum(['connection', 'identity', 'export'])
+    .optional()
+    .describe('What is prepared: a thing for each connection, for each identity (kept), or one for the export.'),
+  'hook-timeout': wait.prefault('30s').describe('How long `prepare`, `cleanup` and `authorize` may take each.'),
 })
 
 const leasesMap = z.strictObject({
@@ -329,6 +366,14 @@ export const configSchema = z
       .describe('Named lists of `who`, for rules: group:NAME. Whoever one entry holds for is in the group.'),
     limits: limits.prefault({}),
     leases: leases.prefault({}),
+    overlays: z
+      .strictObject({
+        keep: text(parseAge)
+          .optional()
+          .describe('How long after its last use a disk of `per: identity` is kept; without it for ever.'),
+      })
+      .optional()
+      .describe('What `per: identity` has made.'),
   })
   .describe('Configuration of nbdgate.')
 

@@ -28,6 +28,14 @@ export function parseDuration(text: string): Parsed<number> {
   return parsed(ms)
 }
 
+/** Reads an age, as a time of any length: nothing waits for so long, it is only compared. */
+export function parseAge(text: string): Parsed<number> {
+  const ms = withUnit(text, DURATION_MS)
+  if (ms === undefined || !Number.isSafeInteger(ms))
+    return unparsed(`${shown(text)} is not an age: write a whole number and ms, s, m, h or d, like 90d`)
+  return parsed(ms)
+}
+
 /** Reads `64MiB` (powers of 1024) and `200MB` (powers of 1000) as bytes: a whole number with a unit, below 2^53. */
 export function parseSize(text: string): Parsed<number> {
   const bytes = withUnit(text, SIZE_BYTES)

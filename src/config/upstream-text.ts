@@ -1,7 +1,7 @@
-import type { UpstreamConfig } from './config.ts'
+import type { BackendConfig } from './config.ts'
 
-/** Where an upstream is, for people: an NBD URI with nothing secret in it, or `file:PATH`. */
-export function upstreamText(upstream: UpstreamConfig): string {
+/** Where an upstream is, for people: an NBD URI with nothing secret in it, `file:PATH`, or `spawn:PROGRAM`. */
+export function upstreamText(upstream: BackendConfig): string {
   switch (upstream.kind) {
     case 'file':
       return `file:${upstream.path}`
@@ -11,6 +11,11 @@ export function upstreamText(upstream: UpstreamConfig): string {
       return `${upstream.tls ? 'nbds' : 'nbd'}://${placeText(upstream)}/${encodeURI(upstream.export)}`
     case 'ssh':
       return `nbd+ssh://${placeText(upstream)}/${encodeURI(upstream.export)}`
+    case 'spawn':
+      // Its arguments may be anything.
+      return `spawn:${upstream.argv[0] ?? ''}`
+    case 'overlay':
+      return 'file:{overlay}'
     default:
       return upstream satisfies never
   }

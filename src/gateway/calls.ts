@@ -13,6 +13,7 @@ import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import type { Rights } from '../policy/identity.ts'
+import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { Place, Visit } from './control.ts'
 import type { BudgetName } from './rates.ts'
@@ -32,6 +33,11 @@ export interface MainCalls {
   look(name: string, visit: Visit): Promise<Rights>
   leaving(conn: number): void
   release(name: string, visit: Visit): void
+
+  /** As Preparing has them. */
+  authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict>
+  prepare(name: string, guest: Guest): Promise<Readied>
+  finish(conn: number): void
 
   /** As Plane has it. */
   seek(discovery: DiscoveryConfig): Promise<void>

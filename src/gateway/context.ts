@@ -1,6 +1,7 @@
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { SessionMeters } from '../observe/session-meters.ts'
+import type { Preparing } from '../preparing/preparing.ts'
 import type { Fences } from '../sharing/fence.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
@@ -14,6 +15,8 @@ export interface SessionContext {
   readonly conn: number
   readonly control: Control
   readonly audit: Audit
+  /** What has to be run before an upstream is touched. */
+  readonly preparing: Preparing
   /** The way to upstreams that must not be overrun. */
   readonly dials: DialQueue
   readonly rates: RateBook

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { SessionExplanation } from '../admin/managed.ts'
-import type { Config, DiscoveryConfig, ExportConfig, LuksConfig, UpstreamConfig, UseLimits } from '../config/config.ts'
+import type { BackendConfig, Config, DiscoveryConfig, ExportConfig, LuksConfig, UseLimits } from '../config/config.ts'
 import { globMatches } from '../config/glob.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.ts'
@@ -24,12 +24,21 @@ export interface Asker {
 
 /** A grant, and what the session needs to carry it out. */
 export type Granted = Extract<Decision, { kind: 'granted' }> & {
-  readonly upstream: UpstreamConfig
+  readonly upstream: BackendConfig
   readonly description: string | undefined
   /** What all the traffic of the export, and that of the asker in it, is limited to. */
   readonly rates: readonly Rate[]
   /** Only LUKS may go out. */
   readonly luks: LuksConfig | undefined
+  /** What has to be run before the upstream is touched. */
+  readonly hooks: GrantedHooks | undefined
+}
+
+/** Whether a program has to be asked, whether something has to be made ready, and whether for this connection alone. */
+export interface GrantedHooks {
+  readonly authorize: boolean
+  readonly prepare: boolean
+  readonly isAlone: boolean
 }
 
 /** A connection that wants to be on an export. */
@@ -38,6 +47,8 @@ export interface Visit {
   /** Names the session. */
   readonly conn: number
   readonly peer: string
+  /** No more than this, whatever the rules grant. */
+  readonly most?: Rights
 }
 
 /** What a visit may do now, beside others. */
@@ -125,7 +136,7 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
       [askerKey(name, asker), decision.limits?.sessions],
     ] as const
     if (!sessions.add(counts)) return full
-    const { rights } = decision
+    const rights = atMost(decision.rights, visit)
     const { whenBusy } = sharing
     const patience = { ms: whenBusy.kind === 'wait' ? whenBusy.ms : 0, signal }
     const answer = await leases.acquire(claimOf(entry.config, visit, rights), patience)
@@ -156,7 +167,7 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
       if (entry === undefined) return { kind: 'refused', reason: 'no such export' }
       const { upstream, description, limits, luks } = entry.config
       const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
-      return { ...decision, upstream, description, rates, luks }
+      return { ...decision, upstream, description, rates, luks, hooks: hooksOf(entry.config) }
     },
     explain: async (name, asker) => {
       const entry = entries.get(name)
@@ -167,9 +178,10 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
       const entry = entries.get(name)
       const decision = rule(entry, visit.asker)
       if (entry === undefined || decision.kind === 'refused') return 'read'
-      if (entry.config.sharing.whenBusy.kind !== 'read-only') return decision.rights
-      const answer = await leases.look(claimOf(entry.config, visit, decision.rights))
-      return answer.kind === 'held' ? decision.rights : 'read'
+      const rights = atMost(decision.rights, visit)
+      if (entry.config.sharing.whenBusy.kind !== 'read-only') return rights
+      const answer = await leases.look(claimOf(entry.config, visit, rights))
+      return answer.kind === 'held' ? rights : 'read'
     },
     leaving: conn => leases.leaving(conn),
     release: (name, { conn, asker }) => {
@@ -181,6 +193,18 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
       return leases.adopt(name => entries.get(name)?.config.sharing.mode)
     },
   }
+}
+
+function atMost(rights: Rights, { most }: Visit): Rights {
+  return most === 'read' ? 'read' : rights
+}
+
+function hooksOf({ upstream, hooks }: ExportConfig): GrantedHooks | undefined {
+  if (hooks === undefined) return undefined
+  const { prepare, cleanup, authorize, per } = hooks
+  const isMade = upstream.kind === 'spawn' || upstream.kind === 'overlay'
+  const isPrepared = isMade || prepare !== undefined || cleanup !== undefined
+  return { authorize: authorize !== undefined, prepare: isPrepared, isAlone: isPrepared && per === 'connection' }
 }
 
 const NO_LEASES = 'nobody can tell now who else is on this export; its operator can see why'

@@ -3,6 +3,7 @@ import type { TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import { nameOf, type Rights } from '../policy/identity.ts'
+import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
 import { printable } from '../protocol/strings.ts'
 import type { MainCalls } from './calls.ts'
 import type { Place, Visit } from './control.ts'
@@ -37,6 +38,8 @@ export class Desk implements MainCalls {
   readonly #acquired = new Map<number, Acquired>()
   readonly #waiting = new Map<number, AbortController>()
   readonly #guarded = new Set<number>()
+  /** Connections that something was made ready for. */
+  readonly #prepared = new Set<number>()
   /** What the trail says of sessions that were opened, by `conn`. */
   readonly #opened = new Map<unknown, AuditFacts>()
   #load = 0
@@ -107,6 +110,20 @@ export class Desk implements MainCalls {
     this.#shared.plane.control.release(name, visit)
   }
 
+  async authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict> {
+    return await this.#shared.plane.preparing.authorize(name, guest, granted)
+  }
+
+  async prepare(name: string, guest: Guest): Promise<Readied> {
+    this.#prepared.add(guest.conn)
+    return await this.#shared.plane.preparing.prepare(name, guest)
+  }
+
+  finish(conn: number): void {
+    this.#prepared.delete(conn)
+    this.#shared.plane.preparing.finish(conn)
+  }
+
   async seek(discovery: DiscoveryConfig): Promise<void> {
     await this.#shared.plane.seek(discovery)
   }
@@ -160,11 +177,12 @@ export class Desk implements MainCalls {
 
   /** The worker has died, and with it its ways to upstreams: gives back all that its sessions had. */
   close(): void {
-    const { control, limits, log } = this.#shared.plane
+    const { control, limits, log, preparing } = this.#shared.plane
     this.#isClosed = true
     for (const conn of this.#guarded) this.#shared.guards.unguard(conn)
     for (const patience of this.#waiting.values()) patience.abort()
     this.#endOpened()
+    for (const conn of this.#prepared) preparing.finish(conn)
     for (const [conn, { name, visit }] of this.#acquired) {
       control.release(name, visit)
       const who = nameOf(visit.asker.identity)

@@ -9,6 +9,7 @@ import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
+import type { Preparing } from '../preparing/preparing.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { Leases } from '../sharing/leases.ts'
 import type { LocalControl } from './control.ts'
@@ -21,6 +22,7 @@ export interface Plane {
   readonly control: LocalControl
   readonly leases: Leases
   readonly audit: Audit
+  readonly preparing: Preparing
   readonly limits: Limits
   readonly log: Log
   /** What this process counts. */

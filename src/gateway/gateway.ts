@@ -3,7 +3,7 @@
  * opens the doors of the floor, where a session is started for every visitor that the limits let in, and changes all of it
  * for another configuration while sessions run.
  */
-import type { LeaseFacts, SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { LeaseFacts, OverlayFacts, OverlayRemoval, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config, DiscoveryConfig } from '../config/config.ts'
 import { upstreamsOf } from '../config/named-files.ts'
 import type { Door } from '../doors/door.ts'
@@ -13,6 +13,7 @@ import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import { Preparations } from '../preparing/preparations.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
@@ -37,6 +38,16 @@ export interface GatewayOptions {
   readonly handed?: Handed | undefined
   /** Where the audit trail is, instead of the state folder. */
   readonly auditDir?: string | undefined
+}
+
+/** What was made for sessions; ids are those of `list`. */
+export interface Overlays {
+  /** The oldest first. */
+  list(): readonly OverlayFacts[]
+  /** Takes one apart that nobody uses; resolves when nothing of it is left. */
+  remove(id: string): Promise<OverlayRemoval>
+  /** Whether one ages; false if there is none. @throws the error of node:fs */
+  keep(id: string, isKept: boolean): boolean
 }
 
 /** A running gateway. */
@@ -64,6 +75,9 @@ export interface Gateway extends Overview {
 
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
   releaseLease(name: string, holder: string | undefined): Promise<number>
+
+  /** What was made for sessions. */
+  readonly overlays: Overlays
 
   /**
    * Lets nobody in any more, tells who is haggling so, and waits `limits.drain` at most (or `ms`) for sessions to end. Then what
@@ -108,7 +122,8 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   control.replace(inForce)
   let conn = 0
   let draining = false
-  const kept = { control, leases, audit, limits, log, telemetry }
+  const preparing = new Preparations(config.state, log)
+  const kept = { control, leases, audit, preparing, limits, log, telemetry }
   const plane: Plane = { ...kept, handed, seek, config: () => inForce, number: () => ++conn }
   const processes = processCount(config.workers)
   const floor: Floor =
@@ -121,14 +136,19 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await inTurn(async () => {
       inForce = discoveries.extend(current)
       control.replace(inForce)
+      preparing.open(inForce)
+      preparing.apply(inForce)
       await floor.follow(inForce)
     })
   }
   try {
+    preparing.open(inForce)
+    preparing.apply(inForce)
     await floor.apply(inForce, () => {})
     isOpen = true
   } catch (error) {
     await floor.stop()
+    await preparing.close()
     await leases.close()
     await endAudit(audit)
     throw error
@@ -139,10 +159,12 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     let misfits: readonly Misfit[] = []
+    preparing.open(next)
     const { doors, ended: gone } = await floor.apply(discoveries.extend(next), () => {
       discoveries.follow(next)
       inForce = discoveries.extend(next)
       misfits = control.replace(inForce)
+      preparing.apply(inForce)
       limits.replace(next.limits)
       telemetry.retain(next.exports.map(({ name }) => name))
       current = next
@@ -173,6 +195,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     discoveries.close()
     unwatch()
     await floor.stop()
+    await preparing.close()
     await leases.close()
     await endAudit(audit)
   }
@@ -215,6 +238,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     explain: id => floor.explain(id),
     kick: id => floor.kick(id),
     leases: leaseList,
+    overlays: preparing,
     releaseLease: (name, holder) => releaseLease(leases, name, holder, conns => floor.retire(conns, 'lease released')),
     reload,
     drain,

@@ -20,12 +20,13 @@ export class LocalFloor implements Floor {
   readonly #fences = new Fences()
 
   constructor(plane: Plane) {
-    const { control, audit, log, limits, telemetry } = plane
+    const { control, audit, preparing, log, limits, telemetry } = plane
     this.#telemetry = telemetry
     const settle = (conns: readonly number[]): Promise<void> => this.settle(conns)
     const shared = {
       control,
       audit,
+      preparing,
       log,
       meters: telemetry.meters,
       dials: new DialQueue(),

@@ -1,5 +1,6 @@
 /** The control plane as a worker has it: it decides here, and asks the main process for all that is shared. */
 import { type Audit, NO_AUDIT } from '../observe/audit.ts'
+import type { Preparing } from '../preparing/preparing.ts'
 import type { MainCalls } from './calls.ts'
 import type { Control, LocalControl } from './control.ts'
 import type { Link } from './link.ts'
@@ -24,6 +25,15 @@ export function remoteControl(policy: LocalControl, link: Link<MainCalls>): Cont
     look: (name, visit) => link.ask('look', name, visit),
     leaving: conn => link.tell('leaving', conn),
     release: (name, visit) => link.tell('release', name, visit),
+  }
+}
+
+/** Programs are run by the main process. */
+export function remotePreparing(link: Link<MainCalls>): Preparing {
+  return {
+    authorize: (name, guest, granted) => link.ask('authorize', name, guest, granted),
+    prepare: (name, guest) => link.ask('prepare', name, guest),
+    finish: conn => link.tell('finish', conn),
   }
 }
 

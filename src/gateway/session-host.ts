@@ -1,10 +1,10 @@
 /** One visitor's view of the exports while the handshake haggles: who it is, what it may have, what was refused. */
 import type { SessionExplanation } from '../admin/managed.ts'
-import type { UpstreamConfig } from '../config/config.ts'
+import type { BackendConfig } from '../config/config.ts'
 import type { Secured, Visitor } from '../doors/door.ts'
 import type { TlsErrorReason } from '../doors/errors.ts'
 import { OptionRefused } from '../negotiation/client.ts'
-import type { Host, ListEntry, Refusal, Wants } from '../negotiation/host.ts'
+import { type Host, isRefusal, type ListEntry, type Refusal, type Wants } from '../negotiation/host.ts'
 import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
@@ -22,6 +22,7 @@ import { checkLuks } from './luks-check.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
+import { SessionPreparing } from './session-preparing.ts'
 
 type Taken = Extract<Place, { kind: 'taken' }>
 
@@ -42,8 +43,9 @@ export class SessionHost implements Host<OpenExport> {
   #cipher: string | undefined
   #opened: OpenExport | undefined
   /** What `#opened` was opened with. */
-  #upstream: UpstreamConfig | undefined
+  #upstream: BackendConfig | undefined
   #canMultiply = true
+  readonly #programs: SessionPreparing
   #acquired: { readonly name: string; readonly visit: Visit; readonly place: Taken } | undefined
   #guard: { readonly name: string; readonly guard: RangeGuard } | undefined
   #fence: Fence | undefined
@@ -54,6 +56,7 @@ export class SessionHost implements Host<OpenExport> {
     this.#visitor = visitor
     this.#context = context
     this.audit = new SessionAudit(context.audit, context.conn, visitor)
+    this.#programs = new SessionPreparing(context.preparing, context.conn)
     this.#identity = visitor.identity
     this.#door = visitor.door
   }
@@ -114,15 +117,21 @@ export class SessionHost implements Host<OpenExport> {
     const { only } = this.#visitor
     const name = asked === '' && only !== undefined ? only : asked
     if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
-    const ruling = await control.decide(name, this.#asker)
+    const decided = await control.decide(name, this.#asker)
     if (only !== undefined && name !== only) {
       this.refused({ export: name, reason: 'another export' })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
-    if (ruling.kind === 'refused') {
-      this.refused({ export: name, reason: ruling.reason, rule: ruling.rule })
+    if (decided.kind === 'refused') {
+      this.refused({ export: name, reason: decided.reason, rule: decided.rule })
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
+    const verdict = await this.#programs.verdict(name, decided, this.#visit)
+    if (verdict?.kind === 'refused') {
+      this.refused({ export: name, reason: verdict.reason, rule: decided.rule })
+      return refusal(Rep.ERR_POLICY, verdict.message)
+    }
+    const ruling = verdict === undefined ? decided : { ...decided, rights: verdict.rights }
     const place = wants.enter ? await this.#enter(name, ruling, wants.gone) : await this.#look(name, ruling)
     // It may have waited.
     if (this.#context.isDraining()) {
@@ -136,9 +145,11 @@ export class SessionHost implements Host<OpenExport> {
     }
     const granted = { ...ruling, rights: place.rights }
     try {
-      const canMultiply = place.lease !== undefined
+      // Nor can somebody whose next connection finds something else behind the export.
+      const canMultiply = place.lease !== undefined && ruling.hooks?.isAlone !== true
       const opened =
         this.#reusable(name, granted, wants, canMultiply) ?? (await this.#dial(name, granted, wants, canMultiply))
+      if (isRefusal(opened)) return opened
       const refused = wants.enter ? await this.#checkLuks(opened, granted) : undefined
       return refused ?? (await this.#written(opened, wants))
     } catch (error) {
@@ -180,6 +191,7 @@ export class SessionHost implements Host<OpenExport> {
       ...(psk === undefined ? {} : { psk }),
     }
     this.#forget()
+    this.#programs.forget()
     return new Wire(secured.stream, this.#context.limits.negotiationMs)
   }
 
@@ -231,6 +243,7 @@ export class SessionHost implements Host<OpenExport> {
     this.audit.end({ why: 'client gone' })
     this.#forget()
     this.#leave()
+    this.#programs.finish()
   }
 
   get #asker(): Asker {
@@ -239,6 +252,12 @@ export class SessionHost implements Host<OpenExport> {
 
   get #visit(): Visit {
     return { asker: this.#asker, conn: this.#context.conn, peer: this.#visitor.peer }
+  }
+
+  /** With what a program has left of its rights. */
+  #visitOf(name: string): Visit {
+    const most = this.#programs.most(name)
+    return most === undefined ? this.#visit : { ...this.#visit, most }
   }
 
   get #base(): Record<string, unknown> {
@@ -276,13 +295,20 @@ export class SessionHost implements Host<OpenExport> {
     return opened === undefined || opened.contextIds.size === 0 ? [] : opened.contexts
   }
 
-  async #dial(name: string, granted: Granted, wants: Wants, canMultiply: boolean): Promise<OpenExport> {
+  async #dial(name: string, granted: Granted, wants: Wants, canMultiply: boolean): Promise<OpenExport | Refusal> {
     this.#forget()
-    const { description, upstream, rights, rule } = granted
+    const { description, rights, rule } = granted
+    const upstream = await this.#programs.upstream(name, granted, this.#visit)
+    if (upstream.kind === 'refused') {
+      const { reason, message } = upstream
+      this.#leave()
+      this.refused({ export: name, reason, rule })
+      return refusal(reason === 'state' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
+    }
     const { structuredReplies, contexts, blockSize } = wants
     const { dials } = this.#context
     const client = this.#client
-    this.#upstream = upstream
+    this.#upstream = granted.upstream
     this.#canMultiply = canMultiply
     const opened = await dials.run(upstream, () =>
       openExport({
@@ -326,7 +352,7 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   async #enter(name: string, granted: Granted, gone: AbortSignal): Promise<Place> {
-    const visit = this.#visit
+    const visit = this.#visitOf(name)
     const place = await this.#context.control.acquire(name, visit, gone)
     if (place.kind === 'refused') return place
     this.#acquired = { name, visit, place }
@@ -338,7 +364,7 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   async #look(name: string, granted: Granted): Promise<Taken> {
-    const rights = await this.#context.control.look(name, this.#visit)
+    const rights = await this.#context.control.look(name, this.#visitOf(name))
     return { kind: 'taken', rights, lease: rights === granted.rights ? rights : undefined, others: [] }
   }
 

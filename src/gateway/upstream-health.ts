@@ -3,7 +3,8 @@
  * for by those who watch the gateway, so what was found out holds for a while, and a crowd of them makes one check.
  */
 import { access, constants } from 'node:fs/promises'
-import type { ExportConfig, UpstreamConfig } from '../config/config.ts'
+import type { BackendConfig, ExportConfig, UpstreamConfig } from '../config/config.ts'
+import { standing } from '../config/named-files.ts'
 import { greet } from '../negotiation/client.ts'
 import { Opt } from '../protocol/constants.ts'
 import { encodeOption, OPTION_REPLY_HEADER_SIZE } from '../protocol/option.ts'
@@ -56,7 +57,7 @@ export class UpstreamHealth {
 
   async #refresh(exports: readonly ExportConfig[]): Promise<void> {
     const places = new Map<string, UpstreamConfig>()
-    for (const { upstream } of exports) {
+    for (const upstream of exports.flatMap(each => standing(each.upstream))) {
       const place = placeOf(upstream)
       if (place !== undefined) places.set(place, upstream)
     }
@@ -77,8 +78,8 @@ export class UpstreamHealth {
   }
 }
 
-/** Where an upstream is, to ask once where several exports are behind it; undefined: of a kind that is not asked. */
-function placeOf(upstream: UpstreamConfig): string | undefined {
+/** Where an upstream is, to ask once where several exports are behind it; undefined: it is not there before a session is. */
+function placeOf(upstream: BackendConfig): string | undefined {
   switch (upstream.kind) {
     case 'file':
       return `file ${upstream.path}`

@@ -19,7 +19,7 @@ import { Link } from './link.ts'
 import { roomsHere } from './prepared-door.ts'
 import { RateBook } from './rates.ts'
 import { type RemoteGuard, remoteGuards } from './remote-guards.ts'
-import { remoteAudit, remoteControl } from './remote-plane.ts'
+import { remoteAudit, remoteControl, remotePreparing } from './remote-plane.ts'
 import { RoomSet } from './room-set.ts'
 import { SessionBook } from './session-book.ts'
 
@@ -183,6 +183,7 @@ class Worker implements WorkerCalls {
     const shared = {
       control: remoteControl(policy, link),
       audit: remoteAudit(link, config.audit !== undefined),
+      preparing: remotePreparing(link),
       dials: new DialQueue(workers),
       rates: new RateBook(
         (name, perSecond) => new DrawnBudget(perSecond, (rate, count) => link.ask('draw', name, rate, count)),

@@ -61,6 +61,10 @@ const REFUSALS: Readonly<Record<string, RefusalLine>> = {
       'require-luks',
       'another export',
       'audit trail',
+      'authorize',
+      'prepare',
+      'state',
+      'nobody known',
     ],
   },
 }

@@ -5,20 +5,13 @@
  * A writer in another PID namespace or of another boot can not be looked at and counts as gone: else a container that was
  * killed would lock itself out. Two of those at one trail are found by what they write (`CHANGED`).
  */
-import { linkSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs'
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { isRunning, type Owner, ownerOf, toOwner } from '../platform/owner.ts'
 import { AuditError } from './errors.ts'
 
 /** A trail that is ours until it is given back. */
 export interface TrailLock {
   release(): void
-}
-
-interface Owner {
-  readonly pid: number
-  /** Clock ticks from boot to the start of the process. */
-  readonly started: string
-  readonly boot: string
-  readonly namespace: string
 }
 
 /** Takes the lock. @throws AuditError LOCKED when another process has it, or the error of node:fs */
@@ -54,41 +47,9 @@ function isLinked(own: string, path: string): boolean {
   }
 }
 
-function isRunning(owner: Owner): boolean {
-  const now = ownerOf(owner.pid)
-  if (owner.boot !== now.boot || owner.namespace !== now.namespace) return false
-  // Without /proc there is no start time: then the number alone has to do.
-  if (now.boot !== '') return now.started !== '' && now.started === owner.started
-  try {
-    process.kill(owner.pid, 0)
-    return true
-  } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
-  }
-}
-
-function ownerOf(pid: number): Owner {
-  // proc(5): the name in field 2 may hold spaces and parentheses; starttime is the 20th field behind it.
-  const stat = readText(`/proc/${pid}/stat`)
-  const started = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? ''
-  return { pid, started, boot: readText('/proc/sys/kernel/random/boot_id').trim(), namespace: pidNamespace() }
-}
-
-function pidNamespace(): string {
-  try {
-    return readlinkSync('/proc/self/ns/pid')
-  } catch {
-    return ''
-  }
-}
-
 function readOwner(path: string): Owner | undefined {
   try {
-    const value: unknown = JSON.parse(readText(path))
-    if (typeof value !== 'object' || value === null || !('pid' in value) || typeof value.pid !== 'number')
-      return undefined
-    const text = (name: string): string => String(Reflect.get(value, name))
-    return { pid: value.pid, started: text('started'), boot: text('boot'), namespace: text('namespace') }
+    return toOwner(JSON.parse(readText(path)))
   } catch {
     return undefined
   }

@@ -9,6 +9,7 @@ const LAYERS = [
   'main',
   'cli',
   'gateway',
+  'preparing',
   'admin',
   'doors',
   'negotiation',
@@ -37,7 +38,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   'prom-client': ['observe'],
   ssh2: ['doors', 'upstreams', 'ssh'],
   yaml: ['config'],
-  zod: ['config', 'cli', 'sharing'],
+  zod: ['config', 'cli', 'sharing', 'preparing'],
 }
 
 /** Layers without I/O and clock → the modules of the outside world that they may use all the same. */

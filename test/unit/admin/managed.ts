@@ -1,5 +1,5 @@
 /** A gateway that has what it is told to have. */
-import type { LeaseFacts, Managed, SessionFacts } from '../../../src/admin/managed.ts'
+import type { LeaseFacts, Managed, OverlayFacts, SessionFacts } from '../../../src/admin/managed.ts'
 import { gauge } from '../../../src/observe/metric-family.ts'
 
 export function session(id: number): SessionFacts {
@@ -24,6 +24,20 @@ export const LEASE: LeaseFacts = {
   sessions: [7],
 }
 
+export const OVERLAY: OverlayFacts = {
+  id: 'thin-cert-cn-alice-0123456789abcdef',
+  export: 'thin',
+  who: 'cert:cn=alice',
+  per: 'identity',
+  since: '2026-11-25T10:00:00.000Z',
+  used: '2026-11-25T11:00:00.000Z',
+  kept: false,
+  sessions: [7],
+  overlay: '/state/overlays/thin-cert-cn-alice-0123456789abcdef',
+  bytes: 200_704,
+  pid: 4711,
+}
+
 export function managed(more: Partial<Managed> = {}): Managed {
   return {
     sessions: async () => [session(7)],
@@ -32,6 +46,7 @@ export function managed(more: Partial<Managed> = {}): Managed {
         ? { decision: { kind: 'granted', rights: 'write', rule: 'nbdgate.yaml:12' }, steps: [], sharing: 'cluster' }
         : undefined,
     leases: () => [LEASE],
+    overlays: () => [OVERLAY],
     exports: async () => [
       {
         name: 'disk',
@@ -51,6 +66,8 @@ export function managed(more: Partial<Managed> = {}): Managed {
     listen: () => () => {},
     kick: async id => id === 7,
     releaseLease: async name => (name === 'disk' ? 1 : 0),
+    removeOverlay: async id => (id === OVERLAY.id ? 'removed' : id === 'used' ? 'in use' : 'unknown'),
+    keepOverlay: id => id === OVERLAY.id,
     reload: async () => ({ kind: 'reloaded', sessionsEnded: 0 }),
     drain: () => {},
     ...more,

@@ -6,6 +6,7 @@ import {
   explanationSchema,
   exportSchema,
   leaseSchema,
+  overlaySchema,
   readinessSchema,
   reloadSchema,
   sessionSchema,
@@ -42,11 +43,14 @@ it('http has nothing that changes anything', async () => {
   const all = described(await describe(allRoutes(managed())))
   expect(all.filter(each => !each.startsWith('GET ')).toSorted()).toEqual([
     'DELETE /v1/leases',
+    'DELETE /v1/overlays/{id}',
     'DELETE /v1/sessions/{id}',
     'POST /v1/drain',
     'POST /v1/reload',
+    'PUT /v1/overlays/{id}/kept',
   ])
-  for (const each of ['DELETE /v1/sessions/7', 'DELETE /v1/leases?export=disk', 'POST /v1/reload', 'POST /v1/drain']) {
+  const changes = ['DELETE /v1/sessions/7', 'DELETE /v1/leases?export=disk', 'POST /v1/reload', 'POST /v1/drain']
+  for (const each of [...changes, 'DELETE /v1/overlays/a', 'PUT /v1/overlays/a/kept']) {
     const [method, path] = each.split(' ')
     const gateway = managed({ kick: () => expect.unreachable(), drain: () => expect.unreachable() })
     expect((await viewRoutes(gateway).request(path ?? '', { method: method ?? '' })).status).toBe(404)
@@ -61,6 +65,7 @@ it('answers are what the description says', async () => {
     ['GET', '/v1/exports', z.strictObject({ exports: z.array(exportSchema.strict()) })],
     ['GET', '/v1/leases', z.strictObject({ leases: z.array(leaseSchema.strict()) })],
     ['DELETE', '/v1/leases?export=disk', z.strictObject({ released: z.literal(1) })],
+    ['GET', '/v1/overlays', z.strictObject({ overlays: z.array(overlaySchema.strict()) })],
     ['POST', '/v1/reload', reloadSchema],
     ['GET', '/readyz', readinessSchema.strict()],
   ]

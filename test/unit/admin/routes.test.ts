@@ -73,6 +73,13 @@ it('what can not be understood is refused with a sentence', async () => {
   expect(await answer('DELETE', '/v1/sessions/8')).toEqual([404, { error: 'there is no such session' }])
   expect(await answer('DELETE', '/v1/leases')).toEqual([400, { error: 'which export?' }])
   expect(await answer('DELETE', '/v1/leases?export=nix')).toEqual([404, { error: 'there is no such lease' }])
+  expect(await answer('DELETE', '/v1/overlays/nix')).toEqual([404, { error: 'there is no such overlay' }])
+  expect(await answer('DELETE', '/v1/overlays/..%2Fa')).toEqual([400, { error: 'that is no id of an overlay' }])
+  expect(await answer('DELETE', '/v1/overlays/used')).toEqual([
+    409,
+    { error: expect.stringContaining('somebody uses it') },
+  ])
+  expect(await answer('PUT', '/v1/overlays/nix/kept')).toMatchObject([400, { error: expect.any(String) }])
   expect(await answer('GET', '/v1/nothing')).toEqual([404, { error: 'there is no such thing' }])
 })
 

@@ -236,14 +236,47 @@ test('workers are a number or auto', () => {
   expect(of('many')).toEqual(['4:10: `workers` must be auto or a number'])
 })
 
-describe('keys of later versions are refused by name', () => {
-  test.each(['prepare', 'cleanup', 'per', 'authorize'])('exports: %s', key => {
-    expect(problemsOf(withUpstream(`    ${key}: x`))).toEqual([`6:5: \`${key}\` ${LATER}`])
+describe('programs are lists of arguments', () => {
+  const state = 'state: s\n'
+  const withState = (text: string) => problemsOf(withExport(text).replace('exports:', `${state}exports:`))
+  const spawned = (argv: string, more = '') => withState(`    upstream: { spawn: ${argv}${more} }`)
+
+  test.each([
+    ['[a, "{socket}"]', ''],
+    ['[a]', ', activation: true, linger: 0s, start: 1s, export: x'],
+    ['[a, "json:{\\"driver\\": {}}", "{socket}{id}"]', ''],
+  ])('%s%s', (argv, more) => {
+    expect(spawned(argv, more)).toEqual([])
   })
 
+  test('with what is there, and no more', () => {
+    const upstream = '    upstream: nbd://h/x\n'
+    expect(spawned('[a]')).toEqual([
+      '6:24: `spawn` has to say {socket}, where the server is to listen; or `activation: true` hands it over',
+    ])
+    expect(spawned('[]')).toContain('6:24: `spawn` needs a program')
+    expect(spawned('["", "{socket}"]')).toEqual(['6:25: the program has to be named as it is'])
+    expect(spawned('[a, "{socket}", "{overlay}"]')).toEqual([
+      '5:5: {overlay} is what `prepare` makes, and there is no `prepare`',
+    ])
+    expect(withState(`${upstream}    prepare: a b`)).toEqual(['7:14: `prepare` must be a list, not text'])
+    expect(withState(`${upstream}    prepare: [a, "{socket}"]`)).toEqual([
+      '7:18: {socket} is that of a server that `spawn` starts, and there is none',
+    ])
+    expect(withState(`${upstream}    prepare: [a, "{identity}"]\n    per: export`)).toEqual([
+      '7:18: {identity} means nothing with `per: export`: all of them share it',
+    ])
+    expect(withState(`${upstream}    cleanup: [a]`)).toEqual(['7:5: `cleanup` needs `prepare`'])
+    expect(withState(`${upstream}    per: identity`)).toEqual(['7:5: `per` needs `prepare` or `spawn`'])
+    expect(problemsOf(withUpstream('    prepare: [a]'))).toEqual([
+      '6:5: `prepare` needs `state`, the folder that knows after a crash what there is to clean up',
+    ])
+  })
+})
+
+describe('keys of later versions are refused by name', () => {
   test('upstreams', () => {
     expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
-    expect(problemsOf(withExport('    upstream: { spawn: [a] }'))).toEqual([`5:17: \`spawn\` ${LATER}`])
     expect(problemsOf(withExport('    upstream: nbds+ssh://u@h/x'))).toEqual([
       '5:15: nbds+ssh:// is not in this version',
     ])
@@ -307,7 +340,10 @@ describe('values', () => {
     ['exports: [{ name: "\\ud800" }]', '1:19: `name` must be at most 4096 bytes'],
     [`exports: [{ name: ${'é'.repeat(2049)} }]`, '1:19: `name` must be at most 4096 bytes'],
     ['exports: [{ description: "a\\0b" }]', '1:26: `description` must be at most 4096 bytes'],
-    ['exports: [{ upstream: 3 }]', '1:23: an upstream is an NBD URI, { uri: …, ca:, cert:, key: } or { file: PATH }'],
+    [
+      'exports: [{ upstream: 3 }]',
+      '1:23: an upstream is an NBD URI, { uri: …, ca:, cert:, key: }, { file: PATH } or { spawn: [PROGRAM, …] }',
+    ],
     ['exports: [{ upstream: {} }]', '1:23: an upstream is an NBD URI'],
     ['exports: [{ upstream: { uri: "nbd://h", file: f } }]', '1:23: an upstream is an NBD URI'],
     ['exports: [{ upstream: http://h }]', '1:23: http:// is not one of nbd://'],
@@ -428,7 +464,7 @@ doors:
 exports:
   - name: a
     upstream: nbd://h/a
-    authorize: [prog]
+    authorize: [prog, "{disk}"]
     allow:
       - who: uid:0
         rights: all
@@ -443,7 +479,7 @@ limits: { idle: never }
     '5:5: `from` is missing',
     '5:10: the door `tls: 0.0.0.0:10809` is on this address already',
     '6:5: unknown key `form`',
-    `10:5: \`authorize\` ${LATER}`,
+    '10:23: {disk} is not known here; there is {export} {identity}',
     '12:14: uid: needs a unix door, and there is none',
     '13:17: `rights` must be read or write',
     '14:5: `upstream` is missing',

@@ -1,0 +1,263 @@
+/**
+ * Everything that is run for sessions: programs before and behind them, and servers that are started when they are needed. There
+ * is one of these, in the main process; it has each preparation by its name, and finds those that a crash has left behind.
+ */
+import { existsSync, rmSync, statSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { OverlayFacts, OverlayRemoval } from '../admin/managed.ts'
+import type { Config } from '../config/config.ts'
+import type { Log } from '../observe/log.ts'
+import { isRunning, type Owner } from '../platform/owner.ts'
+import { keyOf, nameOf } from '../policy/identity.ts'
+import { printable } from '../protocol/strings.ts'
+import { askProgram } from './ask-program.ts'
+import { PreparingError } from './errors.ts'
+import { Ground, type Prepared, RECORDS } from './ground.ts'
+import { signalGroup } from './group.ts'
+import { isKnown, preparationId, safeName } from './names.ts'
+import type { Values } from './placeholders.ts'
+import { Preparation } from './preparation.ts'
+import type { Guest, Preparing, Readied, Verdict } from './preparing.ts'
+import type { PreparationRecord } from './records.ts'
+
+/** How often it is looked for disks that are too old. */
+const AGE_CHECK_MS = 60_000
+
+/** How long a server that a crash has left has to end. */
+const LEFTOVER_MS = 3000
+
+export class Preparations implements Preparing {
+  readonly #log: Log
+  readonly #state: string | undefined
+  readonly #entries = new Map<string, Preparation>()
+  readonly #byConn = new Map<number, Preparation>()
+  /** Those who have asked and not finished. */
+  readonly #guests = new Set<number>()
+  #exports = new Map<string, Prepared>()
+  #keepMs: number | undefined
+  #ground: Ground | undefined
+  #aging: NodeJS.Timeout | undefined
+
+  /** `state`: the folder that survives a crash. */
+  constructor(state: string | undefined, log: Log) {
+    this.#state = state
+    this.#log = log
+  }
+
+  /** Makes folders if a configuration needs them, and looks for what an earlier gateway has left. @throws the error of node:fs */
+  open({ exports }: Config): void {
+    if (this.#ground !== undefined) return
+    const isNeeded = exports.some(({ hooks }) => hooks !== undefined)
+    if (!isNeeded && !(this.#state !== undefined && existsSync(join(this.#state, RECORDS)))) return
+    this.#ground = new Ground(this.#state, this.#log)
+    this.#aging = setInterval(() => this.#age(), AGE_CHECK_MS)
+    this.#aging.unref()
+    this.#recover(this.#ground)
+  }
+
+  /** Puts a configuration into force, for which it was opened. What it changes ends with its last user. */
+  apply(config: Config): void {
+    this.#exports = new Map(
+      config.exports.flatMap(({ name, upstream, hooks }) =>
+        hooks === undefined ? [] : [[name, { name, upstream, hooks }] as const],
+      ),
+    )
+    this.#keepMs = config.overlays?.keepMs
+    for (const entry of this.#entries.values()) {
+      if (!entry.isStale && !entry.is(this.#exports.get(entry.name))) entry.outdate()
+    }
+    this.#age()
+  }
+
+  async authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict> {
+    const of = this.#exports.get(name)
+    const ground = this.#ground
+    // Gone since, by a reload.
+    if (of === undefined || ground === undefined) {
+      return { kind: 'refused', reason: 'authorize', message: 'this export has just changed' }
+    }
+    if (of.hooks.authorize === undefined) return { kind: 'granted', rights: granted.rights }
+    return await askProgram(ground, of, guest, granted)
+  }
+
+  async prepare(name: string, guest: Guest): Promise<Readied> {
+    const of = this.#exports.get(name)
+    const ground = this.#ground
+    if (of === undefined || ground === undefined || ground.closing.aborted) {
+      return { kind: 'down', problem: 'the export has just changed' }
+    }
+    const { conn } = guest
+    const { identity } = guest.asker
+    if (of.hooks.per === 'identity' && !isKnown(identity)) {
+      return { kind: 'refused', reason: 'nobody known', message: 'this export is for those who say who they are' }
+    }
+    this.#guests.add(conn)
+    const own = this.#byConn.get(conn)
+    const entry = own ?? (await this.#entryFor(ground, of, guest))
+    if (!this.#guests.has(conn)) return { kind: 'down', problem: 'the visitor has gone' }
+    const holder = keyOf(identity)
+    if (of.hooks.per === 'identity' && entry.users.size > 0 && entry.holder !== holder) {
+      const message = 'somebody of the same name, with another certificate, has this disk now'
+      return { kind: 'refused', reason: 'busy', message }
+    }
+    entry.users.add(conn)
+    entry.holder = holder
+    this.#byConn.set(conn, entry)
+    try {
+      return { kind: 'ready', upstream: await entry.ready(own !== undefined) }
+    } catch (error) {
+      if (!(error instanceof PreparingError)) throw error
+      return this.#refuse(error, entry)
+    }
+  }
+
+  finish(conn: number): void {
+    this.#guests.delete(conn)
+    const entry = this.#byConn.get(conn)
+    this.#byConn.delete(conn)
+    entry?.leave(conn)
+  }
+
+  /** What is prepared, the oldest first. */
+  list(): readonly OverlayFacts[] {
+    const found = [...this.#entries.values()].flatMap(entry => {
+      const { record } = entry
+      return record === undefined ? [] : [overlayOf(entry, record)]
+    })
+    return found.toSorted((a, b) => a.since.localeCompare(b.since))
+  }
+
+  /** Takes one apart that nobody uses; resolves when nothing of it is left. */
+  async remove(id: string): Promise<OverlayRemoval> {
+    const entry = this.#entries.get(id)
+    if (entry === undefined) return 'unknown'
+    if (entry.users.size > 0) return 'in use'
+    await entry.end()
+    return 'removed'
+  }
+
+  /** Whether one ages; false if there is none. @throws the error of node:fs */
+  keep(id: string, isKept: boolean): boolean {
+    const entry = this.#entries.get(id)
+    entry?.keep(isKept)
+    return entry !== undefined
+  }
+
+  /** Ends what runs, and takes apart what does not survive a restart. Its sessions have ended. Never rejects. */
+  async close(): Promise<void> {
+    clearInterval(this.#aging)
+    this.#ground?.close()
+    const ends = [...this.#entries.values()].map(async entry => {
+      if (entry.record?.per === 'identity' && entry.record.phase === 'ready') await entry.rest()
+      else await entry.end()
+    })
+    await Promise.all(ends)
+    this.#ground?.leave()
+  }
+
+  async #entryFor(ground: Ground, of: Prepared, { conn, asker }: Guest): Promise<Preparation> {
+    const { identity } = asker
+    const id = preparationId({ export: of.name, per: of.hooks.per, identity })
+    const who = nameOf(identity)
+    const values: Values = {
+      export: safeName(of.name),
+      identity: of.hooks.per === 'export' ? '' : safeName(who),
+      id,
+      overlay: ground.overlayOf(id),
+      socket: ground.socketOf(id),
+    }
+    for (let known = this.#entries.get(id); known !== undefined; known = this.#entries.get(id)) {
+      if (known.ending === undefined && known.isStale && known.users.size === 0) await known.rest()
+      if (known.ending !== undefined) {
+        await known.ending
+        continue
+      }
+      if (known.isStale && known.users.size === 0) known.adopt(of, values)
+      return known
+    }
+    const backoffName = of.hooks.per === 'connection' ? `${of.name} ${keyOf(identity)}` : id
+    const told = of.hooks.per === 'export' ? `export ${printable(of.name)}` : who
+    const ended = (): void => void this.#entries.delete(id)
+    const entry = new Preparation({ ground, id, who: told, values, of, backoffName, ended })
+    if (this.#guests.has(conn)) this.#entries.set(id, entry)
+    return entry
+  }
+
+  #refuse(error: PreparingError, entry: Preparation): Readied {
+    if (error.code === 'SPAWN') return { kind: 'down', problem: error.message }
+    // What was begun is undone.
+    void entry.end()
+    for (const conn of entry.users) this.#byConn.delete(conn)
+    entry.users.clear()
+    if (error.code === 'STATE') {
+      return { kind: 'refused', reason: 'state', message: 'this gateway can not make the export ready now' }
+    }
+    return { kind: 'refused', reason: 'prepare', message: 'the export could not be made ready for you' }
+  }
+
+  /** What an earlier gateway has left: its servers are ended, what does not survive is cleaned up, the rest is ours. */
+  #recover(ground: Ground): void {
+    const bad = (file: string): void => this.#log.error({ file }, 'a record can not be read')
+    for (const record of ground.records.all(bad)) {
+      if (isRunning(record.gateway) && record.gateway.pid !== process.pid) continue
+      const { id, per, phase } = record
+      const entry = Preparation.found(ground, record, () => void this.#entries.delete(id))
+      this.#entries.set(id, entry)
+      const hasServer = record.server !== undefined && isRunning(record.server)
+      const isOver = per !== 'identity' || phase !== 'ready'
+      this.#log.info({ export: printable(record.export), id, who: record.who, phase, isOver, hasServer }, 'left behind')
+      const { server } = record
+      rmSync(record.socket, { force: true })
+      if (server !== undefined && hasServer) entry.after(endLeftover(server))
+      if (isOver) void entry.end()
+    }
+  }
+
+  #age(): void {
+    if (this.#keepMs === undefined) return
+    const oldest = Date.now() - this.#keepMs
+    for (const entry of this.#entries.values()) {
+      const { record } = entry
+      if (record === undefined || record.per !== 'identity' || record.isKept) continue
+      if (entry.users.size > 0 || record.usedMs > oldest || entry.ending !== undefined) continue
+      const { export: name, id, who, usedMs } = record
+      this.#log.info({ export: printable(name), id, who, used: new Date(usedMs).toISOString() }, 'overlay too old')
+      void entry.end()
+    }
+  }
+}
+
+function overlayOf(entry: Preparation, record: PreparationRecord): OverlayFacts {
+  const { id, export: name, who, per, createdMs, usedMs, isKept, overlay } = record
+  const used = new Date(entry.users.size > 0 ? Date.now() : usedMs).toISOString()
+  const since = new Date(createdMs).toISOString()
+  const sessions = [...entry.users].toSorted((a, b) => a - b)
+  const bytes = sizeOf(overlay)
+  return {
+    id,
+    export: printable(name),
+    who,
+    per,
+    since,
+    used,
+    kept: isKept,
+    sessions,
+    overlay,
+    bytes,
+    pid: entry.serverPid,
+  }
+}
+
+async function endLeftover(server: Owner): Promise<void> {
+  signalGroup(server.pid, 'SIGTERM')
+  const deadline = performance.now() + LEFTOVER_MS
+  while (isRunning(server) && performance.now() < deadline) await delay(20)
+  signalGroup(server.pid, 'SIGKILL')
+}
+
+/** What a file takes on its disk; undefined if it is none, or is not there. */
+function sizeOf(path: string): number | undefined {
+  const stats = statSync(path, { throwIfNoEntry: false })
+  return stats?.isFile() === true ? stats.blocks * 512 : undefined
+}
