@@ -13,6 +13,9 @@ import { type FarEndFlags, farEnd } from './connect-upstream.ts'
 /** How long sessions have to end by themselves after the first signal. */
 const DRAIN_MS = 5000
 
+/** As an export has it that says nothing else. */
+const OUTAGE = { reconnectMs: 60_000, replayBytes: 0 }
+
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 
 interface ConnectFlags extends FarEndFlags {
@@ -94,7 +97,7 @@ export function connectConfig(
     log: { level: 'info' },
     workers: 1,
     doors: [door],
-    exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, sharing, source })),
+    exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, sharing, outage: OUTAGE, source })),
     groups: [],
     limits: { sessions: 1000, sessionsPerAddress: 1000, negotiationMs: 10_000, idleMs: 0, drainMs: DRAIN_MS },
     leases: { vanishedMs: 30_000 },

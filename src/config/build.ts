@@ -183,6 +183,7 @@ function buildRules(checked: CheckedExport, builder: Builder, path: Path): Omit<
     sharing: { mode: sharing, whenBusy, holder },
     ...(checked['require-luks'] && { luks }),
     ...(hooks !== undefined && { hooks }),
+    outage: { reconnectMs: checked.reconnect, replayBytes: checked['replay-buffer'] },
     source: source(path),
   }
 }

@@ -156,6 +156,8 @@ export interface ExportConfig {
   readonly luks?: LuksConfig
   /** Present where something has to be run before a session. */
   readonly hooks?: HooksConfig
+  /** Absent: sessions end with their upstream. */
+  readonly outage?: OutageConfig
   readonly source: string
 }
 
@@ -204,6 +206,14 @@ export interface SharingConfig {
 export interface LuksConfig {
   readonly atBytes: number
   readonly mayFormat: boolean
+}
+
+/** What becomes of sessions whose upstream dies. */
+export interface OutageConfig {
+  /** How long it is tried to get it back; 0: not at all. */
+  readonly reconnectMs: number
+  /** Bytes of acknowledged writes that are kept until they are flushed, to be made again. */
+  readonly replayBytes: number
 }
 
 /** How much use may be made of an export; what is absent is not limited. */

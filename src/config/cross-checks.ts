@@ -60,6 +60,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
         ...upstreamProblems(map.from, [...path, 'from'], options.folder),
         ...luksProblems(map, path),
         ...hooksProblems(map, path, asMap(root)?.state !== undefined),
+        ...outageProblems(map, path),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
         ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
       ]
@@ -78,6 +79,16 @@ function luksProblems(map: Readonly<Record<string, unknown>>, path: Path): reado
   if (map['require-luks'] === true) return []
   const keys = ['luks-at', 'luks-format'].filter(key => map[key] !== undefined && map[key] !== false)
   return keys.map(key => ({ path: [...path, key], at: 'key', message: `\`${key}\` needs \`require-luks: true\`` }))
+}
+
+function outageProblems(map: Readonly<Record<string, unknown>>, path: Path): readonly PathProblem[] {
+  const size = map['replay-buffer']
+  if (typeof size !== 'string' || !/[1-9]/.test(size)) return []
+  const no = (message: string): readonly PathProblem[] => [{ path: [...path, 'replay-buffer'], at: 'key', message }]
+  const { reconnect, sharing } = map
+  if (typeof reconnect === 'string' && !/[1-9]/.test(reconnect)) return no('`replay-buffer` needs `reconnect`')
+  // What another node has written since would be overwritten.
+  return sharing === 'cluster' ? no('`replay-buffer` can not stand beside `sharing: cluster`') : []
 }
 
 function doorsOf(root: unknown): readonly Door[] {

@@ -10,6 +10,7 @@ import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
 import { parseEtcdUrl } from './etcd-url.ts'
 import { laterProblem } from './later.ts'
+import { outageKeys } from './outage-schema.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
 import { parseAge, parseDuration, parseRate, parseSize } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
@@ -31,14 +32,6 @@ const LEASES_FORM = 'must be memory, { vanished-after: 30s }, or { etcd: [https:
 /** An election of etcd takes a second or two with its own settings; all leases would run out in it. */
 const MIN_TTL_MS = 2000
 const MAX_TTL_MS = 600_000
-
-const text = <T>(parse: (text: string) => Parsed<T>) =>
-  z.string().transform((value, context) => {
-    const result = parse(value)
-    if (result.ok) return result.value
-    context.addIssue({ code: 'custom', message: result.problem })
-    return z.NEVER
-  })
 
 const path = z
   .string()
@@ -227,6 +220,7 @@ const exportEntry = z.strictObject({
     .enum(['identity', 'identity+address'])
     .default('identity')
     .describe('What is one: an identity wherever it comes from, or an identity at one address.'),
+  ...outageKeys,
   'require-luks': z
     .boolean()
     .default(false)

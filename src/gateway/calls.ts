@@ -14,6 +14,7 @@ import type { MetricFamily } from '../observe/metric-family.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import type { Rights } from '../policy/identity.ts'
 import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { Place, Visit } from './control.ts'
 import type { BudgetName } from './rates.ts'
@@ -44,6 +45,9 @@ export interface MainCalls {
 
   /** As SessionContext has it. */
   settle(conns: readonly number[]): Promise<void>
+
+  /** As Floor has it. */
+  flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]>
 
   /** As Audit has them. */
   write(kind: AuditKind, facts: AuditFacts): Promise<number | undefined>
@@ -99,6 +103,7 @@ export interface WorkerCalls {
   kick(conn: number): boolean
   retire(conns: readonly number[], why: string): Promise<void>
   settle(conns: readonly number[]): Promise<void>
+  flushTimes(key: string, butConn: number): readonly FlushTimes[]
   cut(conns: readonly number[], why: string): void
   /** As Fences has them. */
   extend(term: Term): void

@@ -2,6 +2,7 @@ import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { SessionMeters } from '../observe/session-meters.ts'
 import type { Preparing } from '../preparing/preparing.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import type { Fences } from '../sharing/fence.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
@@ -30,6 +31,8 @@ export interface SessionContext {
   isDraining(): boolean
   /** Resolves when no write that these sessions have been sent up to now can still land. Never rejects. */
   settle(conns: readonly number[]): Promise<void>
+  /** What the other connections of the same export and identity say of what they have flushed. */
+  flushTimes(key: string): Promise<readonly FlushTimes[]>
   /** The stream that now carries the connection: TLS has taken over. */
   secured(stream: ByteStream): void
 }

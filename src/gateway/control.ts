@@ -4,7 +4,15 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { SessionExplanation } from '../admin/managed.ts'
-import type { BackendConfig, Config, DiscoveryConfig, ExportConfig, LuksConfig, UseLimits } from '../config/config.ts'
+import type {
+  BackendConfig,
+  Config,
+  DiscoveryConfig,
+  ExportConfig,
+  LuksConfig,
+  OutageConfig,
+  UseLimits,
+} from '../config/config.ts'
 import { globMatches } from '../config/glob.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.ts'
@@ -30,6 +38,8 @@ export type Granted = Extract<Decision, { kind: 'granted' }> & {
   readonly rates: readonly Rate[]
   /** Only LUKS may go out. */
   readonly luks: LuksConfig | undefined
+  /** What becomes of the session when its upstream dies. */
+  readonly outage: OutageConfig
   /** What has to be run before the upstream is touched. */
   readonly hooks: GrantedHooks | undefined
 }
@@ -165,9 +175,9 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
       const decision = rule(entry, asker)
       if (decision.kind === 'refused') return decision
       if (entry === undefined) return { kind: 'refused', reason: 'no such export' }
-      const { upstream, description, limits, luks } = entry.config
+      const { upstream, description, limits, luks, outage = NO_OUTAGE } = entry.config
       const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
-      return { ...decision, upstream, description, rates, luks, hooks: hooksOf(entry.config) }
+      return { ...decision, upstream, description, rates, luks, outage, hooks: hooksOf(entry.config) }
     },
     explain: async (name, asker) => {
       const entry = entries.get(name)
@@ -206,6 +216,9 @@ function hooksOf({ upstream, hooks }: ExportConfig): GrantedHooks | undefined {
   const isPrepared = isMade || prepare !== undefined || cleanup !== undefined
   return { authorize: authorize !== undefined, prepare: isPrepared, isAlone: isPrepared && per === 'connection' }
 }
+
+/** Where nothing is said of it, sessions end with their upstream. */
+const NO_OUTAGE: OutageConfig = { reconnectMs: 0, replayBytes: 0 }
 
 const NO_LEASES = 'nobody can tell now who else is on this export; its operator can see why'
 const MANY_SESSIONS = 'this export has as many sessions as it may'

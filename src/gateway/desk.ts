@@ -5,6 +5,7 @@ import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import { nameOf, type Rights } from '../policy/identity.ts'
 import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
 import { printable } from '../protocol/strings.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import type { MainCalls } from './calls.ts'
 import type { Place, Visit } from './control.ts'
 import type { Plane } from './floor.ts'
@@ -18,6 +19,7 @@ export interface Shared {
   readonly rates: RateDesk
   readonly guards: GuardDesk
   settle(conns: readonly number[]): Promise<void>
+  flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]>
   pass(lines: string): void
 }
 
@@ -130,6 +132,10 @@ export class Desk implements MainCalls {
 
   async settle(conns: readonly number[]): Promise<void> {
     await this.#shared.settle(conns)
+  }
+
+  async flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]> {
+    return await this.#shared.flushTimes(key, butConn)
   }
 
   async write(kind: AuditKind, facts: AuditFacts): Promise<number | undefined> {

@@ -10,6 +10,7 @@ import type { Log } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Preparing } from '../preparing/preparing.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { Leases } from '../sharing/leases.ts'
 import type { LocalControl } from './control.ts'
@@ -73,6 +74,9 @@ export interface Floor {
 
   /** Resolves when no write that these sessions have been sent up to now can still land. Never rejects. */
   settle(conns: readonly number[]): Promise<void>
+
+  /** What connections of this key say of what they have flushed, all but one of them. */
+  flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]>
 
   /** Ends sessions now; what they have asked for may still be on its way. */
   cut(conns: readonly number[], why: string): void

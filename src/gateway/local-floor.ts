@@ -3,6 +3,7 @@ import type { Config } from '../config/config.ts'
 import type { Door, Reception } from '../doors/door.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { DoorSet } from './door-set.ts'
@@ -36,7 +37,11 @@ export class LocalFloor implements Floor {
       settle,
     }
     this.#book = new SessionBook(
-      () => ({ ...shared, limits: plane.config().limits }),
+      conn => ({
+        ...shared,
+        flushTimes: async key => this.#book.flushTimes(key, conn),
+        limits: plane.config().limits,
+      }),
       address => limits.leave(address),
     )
     const reception: Reception = {
@@ -86,6 +91,10 @@ export class LocalFloor implements Floor {
 
   async settle(conns: readonly number[]): Promise<void> {
     await this.#book.settle(conns)
+  }
+
+  async flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]> {
+    return this.#book.flushTimes(key, butConn)
   }
 
   cut(conns: readonly number[], why: string): void {

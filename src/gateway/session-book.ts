@@ -1,6 +1,8 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import type { SessionContext } from './context.ts'
+import { FlushBook } from './flush-book.ts'
 import { type Session, startSession } from './session.ts'
 import { settleAll } from './takeover.ts'
 
@@ -15,6 +17,7 @@ export class SessionBook {
   readonly #sessions = new Map<number, Session>()
   readonly #contextOf: (conn: number) => BookContext
   readonly #left: (address: string | undefined) => void
+  readonly #flushes = new FlushBook()
   #isDraining = false
 
   /** `left` is told of each session that has ended. */
@@ -29,6 +32,8 @@ export class SessionBook {
     this.#sessions.set(conn, session)
     void session.done.finally(() => {
       this.#sessions.delete(conn)
+      const flushes = session.flushes()
+      if (flushes !== undefined) this.#flushes.leave(flushes.key, flushes.times)
       this.#left(visitor.identity.address)
     })
   }
@@ -65,6 +70,12 @@ export class SessionBook {
   /** Resolves when no write that these have been sent up to now can still land. Never rejects. */
   async settle(conns: readonly number[]): Promise<void> {
     await settleAll(this.#among(conns))
+  }
+
+  /** What connections of this key say of what they have flushed, all but one of them; those that have ended together. */
+  flushTimes(key: string, butConn: number): readonly FlushTimes[] {
+    const others = [...this.#sessions].flatMap(([conn, session]) => (conn === butConn ? [] : (session.flushes() ?? [])))
+    return [others.filter(each => each.key === key).map(each => each.times), this.#flushes.of(key) ?? []].flat()
   }
 
   /** Ends those whose rights are gone; their numbers. */

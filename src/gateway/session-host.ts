@@ -9,7 +9,6 @@ import { AuditError } from '../observe/errors.ts'
 import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
-import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { printable } from '../protocol/strings.ts'
 import type { RangeGuard } from '../relay/requests.ts'
 import { Throttle } from '../relay/throttle.ts'
@@ -23,6 +22,8 @@ import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
+import { identityFacts, proxiedClient } from './visitor-facts.ts'
+import { type Dialled, WayBack, type WayBackOptions } from './way-back.ts'
 
 type Taken = Extract<Place, { kind: 'taken' }>
 
@@ -44,6 +45,7 @@ export class SessionHost implements Host<OpenExport> {
   #opened: OpenExport | undefined
   /** What `#opened` was opened with. */
   #upstream: BackendConfig | undefined
+  #dialled: Dialled | undefined
   #canMultiply = true
   readonly #programs: SessionPreparing
   #acquired: { readonly name: string; readonly visit: Visit; readonly place: Taken } | undefined
@@ -92,13 +94,11 @@ export class SessionHost implements Host<OpenExport> {
 
   /** Facts for logs that come with TLS. */
   get facts(): Record<string, unknown> {
-    const { certificate, ssh } = this.#identity
     return {
       door: this.#door,
       ...(this.#acquired?.place.epoch === undefined ? {} : { epoch: this.#acquired.place.epoch }),
       ...(this.#cipher === undefined ? {} : { cipher: this.#cipher }),
-      ...(certificate === undefined ? {} : { serial: certificate.serial, fingerprint: certificate.fingerprint }),
-      ...(ssh === undefined ? {} : { key: ssh.key, ...(ssh.keyId === undefined ? {} : { certificate: ssh.keyId }) }),
+      ...identityFacts(this.#identity),
     }
   }
 
@@ -145,8 +145,10 @@ export class SessionHost implements Host<OpenExport> {
     }
     const granted = { ...ruling, rights: place.rights }
     try {
-      // Nor can somebody whose next connection finds something else behind the export.
-      const canMultiply = place.lease !== undefined && ruling.hooks?.isAlone !== true
+      // Nor can somebody whose next connection finds something else behind the export, or whose writes may be made again
+      // over what another connection has written and flushed since.
+      const isAlone = ruling.hooks?.isAlone === true || granted.outage.replayBytes > 0
+      const canMultiply = place.lease !== undefined && !isAlone
       const opened =
         this.#reusable(name, granted, wants, canMultiply) ?? (await this.#dial(name, granted, wants, canMultiply))
       if (isRefusal(opened)) return opened
@@ -222,6 +224,15 @@ export class SessionHost implements Host<OpenExport> {
     return this.#opened === undefined ? undefined : await this.#context.control.explain(this.#opened.name, this.#asker)
   }
 
+  /** How the session gets its upstream back; undefined: nothing is open. */
+  get wayBack(): WayBack | undefined {
+    const [opened, dialled, fence, asker] = [this.#opened, this.#dialled, this.#fence, this.#asker]
+    if (opened === undefined || dialled === undefined) return undefined
+    const { control, dials } = this.#context
+    const find: WayBackOptions['find'] = ruling => this.#programs.upstream(opened.name, ruling, this.#visit)
+    return new WayBack({ ...dialled, opened, fence, asker, control, dials, find })
+  }
+
   /** Nobody enters an export unless the audit trail has it. */
   async #written(opened: OpenExport, wants: Wants): Promise<OpenExport | Refusal> {
     const { name, rights, rule } = opened
@@ -265,15 +276,6 @@ export class SessionHost implements Host<OpenExport> {
     return { conn: this.#context.conn, peer, via, who: this.who, door: this.#door }
   }
 
-  /** The visitor as an upstream is told of it. */
-  get #client(): ProxiedClient {
-    const { endpoints } = this.#visitor
-    if (this.#secured === undefined) return { endpoints }
-    const { version, suite, certificate } = this.#secured
-    const tls = { version, cipher: suite, certificate: certificate && { commonName: certificate.commonNames[0] } }
-    return { endpoints, tls }
-  }
-
   /**
    * The connection that INFO made, for GO: an upstream may count its connections. Not if the rules have changed in
    * between.
@@ -307,24 +309,24 @@ export class SessionHost implements Host<OpenExport> {
     }
     const { structuredReplies, contexts, blockSize } = wants
     const { dials } = this.#context
-    const client = this.#client
+    const client = proxiedClient(this.#visitor, this.#secured)
     this.#upstream = granted.upstream
     this.#canMultiply = canMultiply
-    const opened = await dials.run(upstream, () =>
-      openExport({
-        name,
-        description,
-        upstream,
-        rights,
-        rule,
-        structuredReplies,
-        contexts,
-        blockSize,
-        canMultiply,
-        client,
-        ssh: dials.ssh,
-      }),
-    )
+    const opening = {
+      name,
+      description,
+      upstream,
+      rights,
+      rule,
+      structuredReplies,
+      contexts,
+      blockSize,
+      canMultiply,
+      client,
+      ssh: dials.ssh,
+    }
+    this.#dialled = { opening, outage: granted.outage }
+    const opened = await dials.run(upstream, () => openExport(opening))
     this.#opened = opened
     return opened
   }

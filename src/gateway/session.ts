@@ -8,6 +8,7 @@ import { TlsError } from '../doors/errors.ts'
 import { negotiate } from '../negotiation/server.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import { Relay } from '../relay/relay.ts'
 import type { RelayEnd } from '../relay/relay-end.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
@@ -15,6 +16,7 @@ import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { SessionContext } from './context.ts'
 import type { OpenExport } from './open-export.ts'
+import { resuming } from './resuming.ts'
 import { RightsWatch } from './rights-watch.ts'
 import { SessionHost } from './session-host.ts'
 import { type Shutdown, shutDown } from './shutdown.ts'
@@ -35,6 +37,9 @@ export interface Session {
   /** Resolves when no write that it has been sent up to now can still land. Never rejects. */
   settled(): Promise<void>
 
+  /** What it says of its writes to connections that flush for it, and of which they are; undefined: there are none. */
+  flushes(): { readonly key: string; readonly times: FlushTimes } | undefined
+
   /** Ends it; what the upstream has been asked for is done before it is over. */
   retire(reason: string): void
 
@@ -53,6 +58,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let rights: RightsWatch | undefined
   let unfence = (): void => {}
   let uncount = (): void => {}
+  let flushKey = ''
   let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
@@ -71,8 +77,11 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
       if (fence !== undefined) opened.stream.gate(fence.isOpen)
       const meter = context.meters.of(opened.name)
-      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown })
+      const way = host.wayBack
+      const resume = resuming(way, context, { facts: factsOf(opened, { visitor, host, context }), meter })
+      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown, resume })
       relay = running
+      flushKey = way?.flushKey ?? ''
       const { rights: granted, rule } = opened
       uncount = context.meters.begin(running, { export: opened.name, rights: granted })
       const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
@@ -97,6 +106,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
     recheck: async () => (await rights?.recheck()) ?? false,
     facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
     settled: async () => relay?.settled(),
+    flushes: () => (relay?.keep?.isShared === true ? { key: flushKey, times: relay.keep.times } : undefined),
     retire: reason => (relay === undefined ? stream.destroy() : relay.retire(reason)),
     shutDown: async reason => (relay === undefined ? stream.destroy() : await shutDown(relay, shutdown, reason)),
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
@@ -109,8 +119,9 @@ interface Told {
   readonly context: Omit<SessionContext, 'secured'>
 }
 
-async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, context }: Told): Promise<void> {
-  const facts = {
+/** What every line of the log says of a session. */
+function factsOf(opened: OpenExport, { visitor, host, context }: Told) {
+  return {
     conn: context.conn,
     peer: visitor.peer,
     via: visitor.via,
@@ -120,6 +131,10 @@ async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, c
     lease: host.lease,
     rule: opened.rule,
   }
+}
+
+async function relayAndTell(relay: Relay, opened: OpenExport, { visitor, host, context }: Told): Promise<void> {
+  const facts = factsOf(opened, { visitor, host, context })
   const begin = performance.now()
   context.log.info({ ...facts, ...host.facts }, 'session opened')
   const idle = watchIdle(relay, context.limits.idleMs)

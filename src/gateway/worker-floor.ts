@@ -7,6 +7,7 @@ import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, Door } from '../doors/door.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import { commonMs, type FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
@@ -113,6 +114,12 @@ export class WorkerFloor implements Floor {
     if (conns.length > 0) await this.#all(({ link }) => link.ask('settle', conns))
   }
 
+  async flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]> {
+    // Who does not answer may have lost something.
+    const unknown = [{ ackedMs: 0, flushedMs: 0, lostMs: commonMs() }]
+    return (await this.#all(({ link }) => inTime(link.ask('flushTimes', key, butConn), unknown))).flat()
+  }
+
   cut(conns: readonly number[], why: string): void {
     for (const { link } of this.#workers.values()) link.tell('cut', conns, why)
   }
@@ -176,6 +183,7 @@ export class WorkerFloor implements Floor {
       rates: this.#rates,
       guards: this.#guards,
       settle: (conns: readonly number[]) => this.settle(conns),
+      flushTimes: (key: string, butConn: number) => this.flushTimes(key, butConn),
       pass: this.#program.pass,
     }
     const worker = new WorkerProcess(this.#program.entry, number, shared)

@@ -9,6 +9,7 @@ import type { Accepted, RoomReception } from '../doors/door.ts'
 import { type Log, logLines } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import { Telemetry } from '../observe/telemetry.ts'
+import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
@@ -135,6 +136,10 @@ class Worker implements WorkerCalls {
     await this.#here.book.settle(conns)
   }
 
+  flushTimes(key: string, butConn: number): readonly FlushTimes[] {
+    return this.#here.book.flushTimes(key, butConn)
+  }
+
   cut(conns: readonly number[], why: string): void {
     this.#here.book.cut(conns, why)
   }
@@ -194,7 +199,12 @@ class Worker implements WorkerCalls {
       settle: (conns: readonly number[]) => link.ask('settle', conns),
     }
     const book = new SessionBook(
-      conn => ({ ...shared, guards: remoteGuards(link, conn, this.#guards), limits: this.#limits }),
+      conn => ({
+        ...shared,
+        flushTimes: key => link.ask('flushTimes', key, conn),
+        guards: remoteGuards(link, conn, this.#guards),
+        limits: this.#limits,
+      }),
       address => link.tell('left', address),
     )
     // What is wrong with a file is said once, not by each worker.

@@ -33,6 +33,11 @@ export class ExportMeter {
   /** Requests that had to wait for their budget, and how long. */
   waits = 0
   waitMs = 0
+  /** FLUSHes that have failed for what an upstream has lost, and how many bytes those were, at most. */
+  flushesFailed = 0
+  lostBytes = 0
+  /** Requests that were sent again to an upstream that was away. */
+  sentAgain = 0
   #requests = 0
   // One for each way: in a strict alternation a common one would only ever time the same.
   readonly #handovers: Record<Handover, number> = { request: 0, reply: 0 }
@@ -72,6 +77,9 @@ export class ExportMeter {
     this.opened += other.opened
     this.waits += other.waits
     this.waitMs += other.waitMs
+    this.flushesFailed += other.flushesFailed
+    this.lostBytes += other.lostBytes
+    this.sentAgain += other.sentAgain
   }
 }
 

@@ -89,7 +89,7 @@ const LOSSES: Readonly<Record<string, string>> = {
 }
 
 /** What a session says of the way back to an upstream that it has lost. */
-const RECONNECTS = ['upstream lost', 'upstream back', 'given up']
+const RECONNECTS = ['upstream lost', 'upstream back', 'upstream given up']
 const WRITES_LOST = 'unflushed writes lost'
 
 const UPSTREAM_CODES = ['DIAL', 'HANDSHAKE', 'REFUSED', 'LOST']

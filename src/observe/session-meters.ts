@@ -15,7 +15,11 @@ export interface Counts {
 /** A session in transmission phase. */
 export interface Use {
   readonly rights: string
-  readonly relay: { readonly counters: Counts; readonly inFlight: number }
+  readonly relay: {
+    readonly counters: Counts
+    readonly inFlight: number
+    readonly keep?: { readonly unflushed: { readonly bytes: number } } | undefined
+  }
 }
 
 /** What has passed on one export, of all its sessions that there are and were. */

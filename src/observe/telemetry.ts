@@ -25,6 +25,7 @@ const EVENTS: Readonly<Record<string, GatewayEvent['kind']>> = {
   'upstream failed': 'upstream',
   'upstream lost': 'upstream',
   'upstream back': 'upstream',
+  'upstream given up': 'upstream',
   'unflushed writes lost': 'upstream',
 }
 
@@ -152,6 +153,26 @@ function trafficFamilies(totals: readonly ExportTotals[]): readonly MetricFamily
       'nbdgate_throttle_wait_seconds_total',
       'How long sessions had to wait for their rate limit.',
       of(each => each.meter.waitMs / 1000),
+    ),
+    gauge(
+      'nbdgate_unflushed_bytes',
+      'Bytes that upstreams have acknowledged and may still lose, at most.',
+      of(each => each.uses.reduce((total, { relay }) => total + (relay.keep?.unflushed.bytes ?? 0), 0)),
+    ),
+    counter(
+      'nbdgate_flush_lost_bytes_total',
+      'Bytes that were acknowledged and gone when the upstream came back, at most.',
+      of(each => each.meter.lostBytes),
+    ),
+    counter(
+      'nbdgate_flushes_failed_total',
+      'FLUSHes that the gateway answered with an error for what an upstream has lost.',
+      of(each => each.meter.flushesFailed),
+    ),
+    counter(
+      'nbdgate_requests_sent_again_total',
+      'Requests that were sent again to an upstream that was away.',
+      of(each => each.meter.sentAgain),
     ),
   ]
 }

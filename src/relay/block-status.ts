@@ -12,16 +12,20 @@ const MAX_EXTENTS = 1 << 20
 const EXTENT_SIZE = 8
 
 /** The context id that opens a chunk's payload. */
-export const CONTEXT_ID_SIZE = 4
+const CONTEXT_ID_SIZE = 4
 
 /** The upstream's id of each context that was negotiated → the client's. */
 export type ContextIds = ReadonlyMap<number, number>
+
+const NONE: Set<number> = new Set()
 
 interface Asked {
   readonly lengthBytes: number
   /** REQ_ONE: one extent a context, not longer than the request. */
   readonly isOne: boolean
+  /** Ids of the client's that it has been told of, and those of them that a former connection had told of. */
   readonly seen: Set<number>
+  told: Set<number>
 }
 
 /** Whether a payload can be that of a status chunk: an id, and 1 to 2^20 extents. */
@@ -31,15 +35,8 @@ export function isStatusLength(length: number): boolean {
 }
 
 export class BlockStatus {
-  readonly #contexts: ContextIds
+  #contexts: ContextIds
   readonly #asked = new Map<number, Asked>()
-  /** What the extents of the chunk that is passing add up to so far, and may add up to before its last one. */
-  #coveredBytes = 0
-  #limitBytes = 0
-  #isOne = false
-  #extentsLeft = 0
-  readonly #cut = Buffer.alloc(EXTENT_SIZE)
-  #cutLength = 0
 
   constructor(contexts: ContextIds) {
     this.#contexts = contexts
@@ -52,42 +49,42 @@ export class BlockStatus {
 
   /** A request has gone out in a slot. */
   ask(slot: number, lengthBytes: number, isOne: boolean): void {
-    this.#asked.set(slot, { lengthBytes, isOne, seen: new Set() })
+    this.#asked.set(slot, { lengthBytes, isOne, seen: new Set(), told: NONE })
+  }
+
+  /** The upstream is another connection now, which has its own ids for the same contexts. */
+  reconnect(contexts: ContextIds): void {
+    this.#contexts = contexts
+    for (const asked of this.#asked.values()) asked.told = new Set(asked.seen)
+  }
+
+  /** Whether all that a slot's request asked for has been told. */
+  isComplete(slot: number): boolean {
+    const asked = this.#asked.get(slot)
+    return asked !== undefined && asked.seen.size === this.#contexts.size
+  }
+
+  /** Nothing more comes for a slot. */
+  forget(slot: number): void {
+    this.#asked.delete(slot)
   }
 
   /**
-   * Judges the beginning of a status chunk, whose payload of `length` bytes begins at `at`, and gives it the client's
-   * id. @throws ProtocolError BAD_REPLY
+   * Judges the payload of a status chunk, and gives it the client's id. Whether that is news: a former connection may have
+   * told the same. @throws ProtocolError BAD_REPLY
    */
-  begin(slot: number, bytes: Buffer, at: number, length: number): void {
+  judge(slot: number, payload: Buffer): boolean {
     const asked = this.#asked.get(slot)
-    const id = bytes.readUInt32BE(at)
+    const id = payload.readUInt32BE(0)
     const told = this.#contexts.get(id)
     if (asked === undefined) throw new ProtocolError('BAD_REPLY', 'block status that nobody asked for')
     if (told === undefined) throw new ProtocolError('BAD_REPLY', `block status of context ${id}, never negotiated`)
-    if (asked.seen.has(id)) throw new ProtocolError('BAD_REPLY', `block status of context ${id} twice`)
-    asked.seen.add(id)
-    bytes.writeUInt32BE(told, at)
-    this.#coveredBytes = 0
-    this.#limitBytes = asked.lengthBytes
-    this.#isOne = asked.isOne
-    this.#extentsLeft = (length - CONTEXT_ID_SIZE) / EXTENT_SIZE
-    this.#cutLength = 0
-    if (this.#isOne && this.#extentsLeft > 1) throw new ProtocolError('BAD_REPLY', 'more than the one extent')
-  }
-
-  /** Judges extents as they pass, wherever the stream is cut. @throws ProtocolError BAD_REPLY */
-  passes(bytes: Buffer): void {
-    let at = 0
-    if (this.#cutLength > 0) {
-      at = bytes.copy(this.#cut, this.#cutLength, 0)
-      this.#cutLength += at
-      if (this.#cutLength < EXTENT_SIZE) return
-      this.#cutLength = 0
-      this.#judge(this.#cut.readUInt32BE(0))
-    }
-    for (; at + EXTENT_SIZE <= bytes.length; at += EXTENT_SIZE) this.#judge(bytes.readUInt32BE(at))
-    this.#cutLength = bytes.copy(this.#cut, 0, at)
+    const isNews = !asked.told.delete(told)
+    if (isNews && asked.seen.has(told)) throw new ProtocolError('BAD_REPLY', `block status of context ${id} twice`)
+    asked.seen.add(told)
+    payload.writeUInt32BE(told, 0)
+    judgeExtents(payload, asked)
+    return isNews
   }
 
   /**
@@ -102,17 +99,18 @@ export class BlockStatus {
       throw new ProtocolError('BAD_REPLY', 'block status without one of the contexts')
     }
   }
+}
 
-  #judge(lengthBytes: number): void {
-    if (lengthBytes === 0) throw new ProtocolError('BAD_REPLY', 'an extent of nothing')
-    this.#coveredBytes += lengthBytes
-    this.#extentsLeft--
+function judgeExtents(payload: Buffer, { lengthBytes, isOne }: Asked): void {
+  let covered = 0
+  for (let at = CONTEXT_ID_SIZE; at < payload.length; at += EXTENT_SIZE) {
+    const length = payload.readUInt32BE(at)
+    const isLast = at + EXTENT_SIZE === payload.length
+    if (isOne && !isLast) throw new ProtocolError('BAD_REPLY', 'more than the one extent')
+    if (length === 0) throw new ProtocolError('BAD_REPLY', 'an extent of nothing')
+    covered += length
     // proto.md: only the last extent may reach beyond the request, and with REQ_ONE not even that.
-    const isBeyond = this.#extentsLeft > 0 ? this.#coveredBytes >= this.#limitBytes : this.#isOverlong()
+    const isBeyond = isLast ? isOne && covered > lengthBytes : covered >= lengthBytes
     if (isBeyond) throw new ProtocolError('BAD_REPLY', 'extents behind the request')
-  }
-
-  #isOverlong(): boolean {
-    return this.#isOne && this.#coveredBytes > this.#limitBytes
   }
 }

@@ -7,6 +7,9 @@
 /** Longest head of an ordinary message, extended headers included, in bytes; error chunks may have longer ones. */
 export const MAX_HEAD_BYTES = 32
 
+/** Room for a head above this is not kept. */
+const LONG_HEAD_BYTES = 16 * 1024
+
 /** What becomes of a message after its head was judged. */
 export const Verdict = {
   /** Head and payload pass. */
@@ -44,8 +47,8 @@ export interface Grammar {
   /** Whether `passes` wants to see the payload of what is kept. */
   readonly isWatching?: boolean
 
-  /** Gets it in pieces, before they leave. @throws ProtocolError */
-  passes?(bytes: Buffer): void
+  /** Gets it in pieces, before they leave: from `from` to `to` of a chunk that was fed. */
+  passes?(chunk: Buffer, from: number, to: number): void
 }
 
 export class Framer {
@@ -59,7 +62,7 @@ export class Framer {
   #waiting = false
   #feeding = false
   #injected: Buffer[] = []
-  readonly #headroom: number
+  #headroom: number
   #chunk: Buffer = this.#head
   #kept = 0
 
@@ -117,6 +120,20 @@ export class Framer {
     return this.#waiting ? at : chunk.length
   }
 
+  /**
+   * The stream goes on elsewhere, at the end of the last whole message or, if a payload is on its way, in the middle of
+   * that: a head that was not whole is forgotten. `headroomBytes` are those of the new chunks.
+   */
+  restart(headroomBytes: number): void {
+    this.#headroom = headroomBytes
+    this.#headLength = 0
+  }
+
+  /** Drops what has not come yet of the current payload. */
+  skip(): void {
+    this.#dropping = this.#payloadLeft > 0
+  }
+
   /** Sends a message of our own between two of the stream's, as soon as one of those has ended. */
   inject(message: Buffer): void {
     if (!this.#feeding && this.#payloadLeft === 0) this.#emit(message)
@@ -130,7 +147,7 @@ export class Framer {
       this.#grammar.dropped?.(this.#chunk.subarray(at, end))
       this.#kept = end
       if (this.#payloadLeft === 0) this.#dropping = false
-    } else if (this.#grammar.isWatching === true) this.#grammar.passes?.(this.#chunk.subarray(at, end))
+    } else if (this.#grammar.isWatching === true) this.#grammar.passes?.(this.#chunk, at, end)
     return end
   }
 
@@ -139,7 +156,7 @@ export class Framer {
     const available = this.#chunk.length - at
     const size = this.#grammar.headBytes(this.#chunk, at, available)
     if (size <= available) return this.#apply(this.#grammar.judge(this.#chunk, at), at, at + size)
-    this.#makeRoom(size)
+    this.#makeRoom(available)
     this.#chunk.copy(this.#head, 0, at)
     this.#headLength = available
     this.#emitKept(at)
@@ -153,12 +170,12 @@ export class Framer {
     let size = this.#grammar.headBytes(this.#head, 0, this.#headLength)
     while (this.#headLength < size) {
       const end = Math.min(next + size - this.#headLength, this.#chunk.length)
+      this.#makeRoom(this.#headLength + end - next)
       this.#headLength += this.#chunk.copy(this.#head, this.#headLength, next, end)
       next = end
       this.#kept = next
       if (this.#headLength < size) return next
       size = this.#grammar.headBytes(this.#head, 0, this.#headLength)
-      this.#makeRoom(size)
     }
     return this.#judgeHead(next)
   }
@@ -173,9 +190,12 @@ export class Framer {
     }
     this.#headLength = 0
     if (verdict === Verdict.KEEP) this.#emit(Buffer.from(this.#head.subarray(0, size)))
+    // A long one was an exception.
+    if (size > LONG_HEAD_BYTES) this.#head = Buffer.alloc(MAX_HEAD_BYTES)
     return this.#apply(verdict, next, next)
   }
 
+  /** Room for as much of a head as has come: how long it says that it will be is only a claim. */
   #makeRoom(size: number): void {
     if (size > this.#head.length) this.#head = Buffer.concat([this.#head, Buffer.alloc(size)])
   }

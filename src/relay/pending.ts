@@ -5,7 +5,8 @@
  */
 
 import { ExportMeter } from '../observe/export-meter.ts'
-import { Cmd } from '../protocol/constants.ts'
+import { Cmd, Magic } from '../protocol/constants.ts'
+import { RequestField } from '../protocol/request.ts'
 
 /** Slots at the start; the table doubles when it is full. */
 const INITIAL_SLOTS = 16
@@ -33,6 +34,11 @@ export class Pending {
   #length = new Float64Array(INITIAL_SLOTS)
   #missing = new Float64Array(INITIAL_SLOTS)
   #began = new Float64Array(INITIAL_SLOTS)
+  #flags = new Uint16Array(INITIAL_SLOTS)
+  #order = new Float64Array(INITIAL_SLOTS)
+  #added = 0
+  /** By slot, what chunks have brought of a READ: only where they do not come in order. Pairs of from and to. */
+  readonly #scattered = new Map<number, (readonly [number, number])[]>()
 
   /** `meter` is told how long requests take. */
   constructor(meter = new ExportMeter()) {
@@ -75,6 +81,7 @@ export class Pending {
     this.#length[slot] = length
     this.#missing[slot] = expectedBytes
     this.#began[slot] = this.#meter.begin(type)
+    this.#order[slot] = ++this.#added
     // The generation makes a second reply to a slot that has been used again since an unknown cookie.
     const generation = ((this.#generation[slot] ?? 0) + 1) >>> 0
     this.#generation[slot] = generation
@@ -95,6 +102,11 @@ export class Pending {
     head.writeUInt32BE(this.#cookieLow[slot] ?? 0, cookieAt + 4)
   }
 
+  /** The client's cookie of a slot. */
+  cookieOf(slot: number): bigint {
+    return (BigInt(this.#cookieHigh[slot] ?? 0) << 32n) | BigInt(this.#cookieLow[slot] ?? 0)
+  }
+
   /** Writes the offset of a slot's request at `at` of `head`. */
   writeOffset(slot: number, head: Buffer, at: number): void {
     head.writeUInt32BE(this.#offsetHigh[slot] ?? 0, at)
@@ -113,6 +125,46 @@ export class Pending {
 
   typeOf(slot: number): number {
     return this.#type[slot] ?? 0
+  }
+
+  flagsOf(slot: number): number {
+    return this.#flags[slot] ?? 0
+  }
+
+  /** The command flags that a request goes out with. */
+  setFlags(slot: number, flags: number): void {
+    this.#flags[slot] = flags
+  }
+
+  /** Where the request of a slot points; beyond 2^53 not exactly. */
+  offsetOf(slot: number): number {
+    return (this.#offsetHigh[slot] ?? 0) * 2 ** 32 + (this.#offsetLow[slot] ?? 0)
+  }
+
+  offsetHighOf(slot: number): number {
+    return this.#offsetHigh[slot] ?? 0
+  }
+
+  offsetLowOf(slot: number): number {
+    return this.#offsetLow[slot] ?? 0
+  }
+
+  /** The slots that are out, in the order of their requests. */
+  slots(): readonly number[] {
+    const slots = Array.from(this.#live.keys()).filter(slot => this.#live[slot] === 1)
+    return slots.sort((a, b) => (this.#order[a] ?? 0) - (this.#order[b] ?? 0))
+  }
+
+  /** Writes the head of a slot's request as it went out, or of a part of it, to `head`. */
+  writeRequest(slot: number, head: Buffer, from = 0, length = this.lengthOf(slot)): void {
+    head.writeUInt32BE(Magic.REQUEST, RequestField.MAGIC)
+    head.writeUInt16BE(this.flagsOf(slot), RequestField.FLAGS)
+    head.writeUInt16BE(this.typeOf(slot), RequestField.TYPE)
+    head.writeUInt32BE(this.#generation[slot] ?? 0, RequestField.COOKIE)
+    head.writeUInt32BE(slot, RequestField.COOKIE + 4)
+    this.writeOffset(slot, head, RequestField.OFFSET)
+    head.writeBigUInt64BE(head.readBigUInt64BE(RequestField.OFFSET) + BigInt(from), RequestField.OFFSET)
+    head.writeUInt32BE(length, RequestField.LENGTH)
   }
 
   lengthOf(slot: number): number {
@@ -139,10 +191,25 @@ export class Pending {
     return high * 2 ** 32 + (head.readUInt32BE(at + 4) - (this.#offsetLow[slot] ?? 0))
   }
 
-  /** Counts bytes of a READ that a chunk brings. */
-  deliver(slot: number, bytes: number): void {
-    this.#missing[slot] = (this.#missing[slot] ?? 0) - bytes
+  /** Counts bytes of a READ that a chunk brings, from its byte `from` on. */
+  deliver(slot: number, from: number, bytes: number): void {
+    const missing = this.#missing[slot] ?? 0
+    const inOrder = this.lengthOf(slot) - missing
+    if (from !== inOrder || this.#scattered.size > 0) this.#scatter(slot, inOrder, from, from + bytes)
+    this.#missing[slot] = missing - bytes
     this.#readBytes -= bytes
+  }
+
+  /** What no chunk has brought yet of a READ: where it begins and ends in the request. */
+  gapsOf(slot: number): readonly (readonly [number, number])[] {
+    const got = this.#scattered.get(slot) ?? [[0, this.lengthOf(slot) - this.missingOf(slot)]]
+    const gaps: (readonly [number, number])[] = []
+    let at = 0
+    for (const [from, to] of [...got].sort(([a], [b]) => a - b)) {
+      if (from > at) gaps.push([at, from])
+      at = Math.max(at, to)
+    }
+    return at < this.lengthOf(slot) ? [...gaps, [at, this.lengthOf(slot)]] : gaps
   }
 
   /** The last reply of a slot has come. */
@@ -152,6 +219,18 @@ export class Pending {
     this.#live[slot] = 0
     this.#count--
     this.#free.push(slot)
+    if (this.#scattered.size > 0) this.#scattered.delete(slot)
+  }
+
+  #scatter(slot: number, inOrder: number, from: number, to: number): void {
+    const got = this.#scattered.get(slot)
+    if (got !== undefined) got.push([from, to])
+    else if (from !== inOrder) {
+      this.#scattered.set(slot, [
+        [0, inOrder],
+        [from, to],
+      ])
+    }
   }
 
   #grow(): void {
@@ -168,6 +247,8 @@ export class Pending {
     this.#length = grown(this.#length, new Float64Array(size))
     this.#missing = grown(this.#missing, new Float64Array(size))
     this.#began = grown(this.#began, new Float64Array(size))
+    this.#flags = grown(this.#flags, new Uint16Array(size))
+    this.#order = grown(this.#order, new Float64Array(size))
     for (let slot = size - 1; slot >= old; slot--) this.#free.push(slot)
   }
 }
@@ -177,7 +258,7 @@ export function isChange(type: number): boolean {
   return type === Cmd.WRITE || type === Cmd.TRIM || type === Cmd.WRITE_ZEROES
 }
 
-function grown<Column extends Uint8Array | Uint32Array | Float64Array>(from: Column, to: Column): Column {
+function grown<Column extends Uint8Array | Uint16Array | Uint32Array | Float64Array>(from: Column, to: Column): Column {
   to.set(from)
   return to
 }

@@ -15,11 +15,16 @@ const MAX_CHUNK_BYTES = PIECE_BYTES + 8 * 1024
  * Reads from an upstream in transmission phase, for ourselves, before anything is relayed. `structured`: it speaks
  * structured replies. @throws ProtocolError, also for an error of the disk; StreamError
  */
-export async function readFirst(wire: Wire, offset: number, length: number, structured: boolean): Promise<Buffer> {
+export async function readFirst(
+  wire: Wire,
+  offset: number | bigint,
+  length: number,
+  structured: boolean,
+): Promise<Buffer> {
   const data = Buffer.alloc(length)
   for (let from = 0; from < length; from += PIECE_BYTES) {
     const piece = data.subarray(from, Math.min(from + PIECE_BYTES, length))
-    const at = BigInt(offset + from)
+    const at = BigInt(offset) + BigInt(from)
     await wire.write(encodeRequest({ flags: 0, type: Cmd.READ, cookie: at, offset: at, length: piece.length }))
     if (structured) await readChunks(wire, at, piece)
     else await readSimple(wire, at, piece)

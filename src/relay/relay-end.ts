@@ -6,7 +6,7 @@ export type RelayEnd =
   | { readonly kind: 'disconnected' }
   /** The client went away without a word. */
   | { readonly kind: 'client gone'; readonly error?: Error | undefined }
-  /** The upstream went away. */
+  /** The upstream went away, and did not come back where that was waited for. */
   | { readonly kind: 'upstream gone'; readonly error?: Error | undefined }
   /** A side broke the protocol. */
   | { readonly kind: 'violation'; readonly side: 'client' | 'upstream'; readonly error: ProtocolError }

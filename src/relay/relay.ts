@@ -5,73 +5,41 @@
  * Not here: what the visitor may do (the rules come in as data), how the streams were made, and who is told of the end.
  */
 import { ExportMeter } from '../observe/export-meter.ts'
-import { Cmd, type Err, TransmissionFlag } from '../protocol/constants.ts'
+import { Cmd, Err, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { encodeRequest, RequestField } from '../protocol/request.ts'
-import { encodeSimpleReply, SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.ts'
-import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
-import { BlockStatus, type ContextIds } from './block-status.ts'
-import { Framer, MAX_HEAD_BYTES } from './framer.ts'
+import { BlockStatus } from './block-status.ts'
+import { expectedBytes } from './expected-bytes.ts'
+import { Framer } from './framer.ts'
+import { Hold, Holds } from './holds.ts'
+import { Keep } from './keep.ts'
 import { LateRequests } from './late-requests.ts'
+import { Linger } from './linger.ts'
 import { Pending } from './pending.ts'
 import type { RelayEnd } from './relay-end.ts'
-import { ReplyGrammar, type ReplyKinds } from './replies.ts'
+import type { RelayOptions } from './relay-options.ts'
+import { encodeRefusal, ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
 import { RequestOutlet } from './request-outlet.ts'
-import { type Counters, type RangeGuard, RequestGrammar } from './requests.ts'
+import { RequestGrammar, startCounters } from './requests.ts'
+import { Resumer } from './resumer.ts'
 import { Settlings } from './settling.ts'
-import type { Throttle } from './throttle.ts'
+import { UpstreamLink } from './upstream-link.ts'
 
-/** Requests out above which the client is not read, and below which it is again. */
-const MANY_REQUESTS = { stop: 1024, go: 512 } as const
-
-/** READs of this length and above are read from the upstream one by one where replies are lifted. */
-const LARGE_REPLY_BYTES = 32 * 1024
-
-/** How long both sides have to close after the last reply has left, and a client may take none of it. */
-const LINGER_MS = 5000
-
-/** Why the client is not being read: bits of a set. */
-const Hold = { UPSTREAM_BACKLOG: 1, CLIENT_BACKLOG: 2, MANY_REQUESTS: 4, THROTTLE: 8 } as const
-
-export interface RelayOptions {
-  readonly client: ByteStream
-  readonly upstream: ByteStream
-  readonly sizeBytes: bigint
-  /** Transmission flags as the client was told them. */
-  readonly flags: number
-  readonly structured: ReplyKinds
-  /** What holds the client's requests back. */
-  readonly throttle: Throttle
-  /** What the client sent ahead of the answer to GO. */
-  readonly early: Buffer
-  readonly guard?: RangeGuard | undefined
-  /** Once it is on, requests are refused with ESHUTDOWN. */
-  readonly shutdown?: { readonly isOn: boolean } | undefined
-  /** The metadata contexts that were negotiated: the upstream's ids, and the client's. */
-  readonly contextIds?: ContextIds | undefined
-  /** Counts for the export. */
-  readonly meter?: ExportMeter | undefined
-  /** Called once when the client will ask for nothing more; what it has asked for may still be on its way. */
-  readonly leaving?: (() => void) | undefined
-}
+/** How long a client is told that the upstream is gone for good before it is sent away. */
+const GONE_MS = 5000
 
 export class Relay {
   /** What has passed so far. */
-  readonly counters: Counters = {
-    reads: 0,
-    writes: 0,
-    flushes: 0,
-    others: 0,
-    refused: 0,
-    bytesRead: 0,
-    bytesWritten: 0,
-  }
+  readonly counters = startCounters()
+  /** What is remembered to go on over another connection to the upstream; undefined: the session ends with its upstream. */
+  readonly keep: Keep | undefined
   readonly #client: ByteStream
-  readonly #upstream: ByteStream
+  readonly #upstream: UpstreamLink
   readonly #meter: ExportMeter
   readonly #pending: Pending
+  readonly #grammar: RequestGrammar
   readonly #requests: Framer
   readonly #replies: Framer
   readonly #toUpstream: RequestOutlet
@@ -82,14 +50,17 @@ export class Relay {
   readonly #isReadOnly: boolean
   readonly #late: LateRequests
   readonly #settlings: Settlings
+  readonly #holds: Holds
+  readonly #linger: Linger
+  readonly #resumer: Resumer | undefined
   #tellLeaving: () => void
   #end: RelayEnd | undefined
   #goodbye: RelayEnd = { kind: 'disconnected' }
+  #isOver = false
   #resolve: (end: RelayEnd) => void = () => {}
   #reject: (bug: unknown) => void = () => {}
-  #linger: NodeJS.Timeout | undefined
+  #gone: NodeJS.Timeout | undefined
   #open = 2
-  #held = 0
   #leaving = false
   #isUpstreamClosed = false
   #isRetired = false
@@ -97,35 +68,47 @@ export class Relay {
   constructor(options: RelayOptions) {
     this.#meter = options.meter ?? new ExportMeter()
     this.#pending = new Pending(this.#meter)
-    this.#client = options.client
-    this.#upstream = options.upstream
-    this.#structured = options.structured
-    this.#lifts = options.structured.client && !options.structured.upstream
+    const { client, structured, flags, resume } = options
+    this.#client = client
+    const upstream = new UpstreamLink(options.upstream, resume && (error => this.#upstreamLost(error)))
+    this.#upstream = upstream
+    this.#structured = structured
+    this.#lifts = structured.client && !structured.upstream
     this.#early = options.early
-    this.#isReadOnly = (options.flags & TransmissionFlag.READ_ONLY) !== 0
+    this.#isReadOnly = (flags & TransmissionFlag.READ_ONLY) !== 0
     this.#tellLeaving = options.leaving ?? (() => {})
+    this.#holds = new Holds(client)
+    this.#linger = new Linger(client, upstream)
     this.#late = new LateRequests({
       waitMs: () => this.#meter.wait(options.throttle.waitMs),
       relay: (chunk, from) => this.#relayRequests(chunk, from),
       caughtUp: isEnd => this.#caughtUp(isEnd),
     })
-    const isQuiet = (): boolean => this.#held === 0 && !this.#late.waiting && this.#requests.atBoundary
-    this.#settlings = new Settlings({ pending: this.#pending, isQuiet })
-    const { client, upstream } = options
-    this.#toUpstream = new RequestOutlet({ client, upstream, pending: this.#pending, meter: this.#meter })
+    const isQuiet = (): boolean => !this.#holds.any && !this.#late.waiting && this.#requests.atBoundary
+    const pending = this.#pending
+    this.#settlings = new Settlings({ pending, isQuiet })
+    const keep = resume && new Keep({ client, upstream, pending, meter: this.#meter, flags, ...resume })
+    this.keep = keep
+    this.#toUpstream = new RequestOutlet({ client, upstream, pending, meter: this.#meter, payloads: keep?.payloads })
     this.#toClient = new ReplyOutlet(client, upstream)
     const status = new BlockStatus(options.contextIds ?? new Map())
-    const requests = new RequestGrammar(options, this.#pending, this.counters, {
+    this.#grammar = new RequestGrammar(options, pending, this.counters, {
       status,
+      keep,
       refuse: this.#refuse,
       pass: request => this.#requests.inject(request),
     })
-    this.#requests = new Framer(requests, this.#toUpstream.take)
-    this.#replies = new Framer(
-      new ReplyGrammar(options.structured, this.#pending, status),
-      this.#toClient.take,
-      options.upstream.headroomBytes,
-    )
+    this.#requests = new Framer(this.#grammar, this.#toUpstream.take)
+    const grammar = new ReplyGrammar(structured, pending, { status, keep })
+    this.#replies = new Framer(grammar, this.#toClient.take, upstream.headroomBytes)
+    if (keep === undefined || resume === undefined) return
+    const framers = { requests: this.#requests, replies: this.#replies }
+    const parts = { ...framers, keep, pending, status, grammar, structured, link: upstream }
+    this.#resumer = new Resumer(resume, parts, {
+      resumed: () => this.#resumed(),
+      over: error => this.#over(error),
+      broken: bug => this.#violated('upstream', bug),
+    })
   }
 
   /** Requests that the upstream has not answered. */
@@ -145,7 +128,9 @@ export class Relay {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
-      this.#upstream.start(this.#upstreamSink, this.#expectedBytes)
+      this.#upstream.start(this.#upstreamSink, () => {
+        return expectedBytes(this.#pending, this.#replies.payloadLeft, this.#lifts)
+      })
       this.#client.start(this.#clientSink)
       if (this.#early.length > 0) this.#clientSink.data(this.#early)
     })
@@ -167,6 +152,10 @@ export class Relay {
    */
   retire(reason: string): void {
     if (this.#end !== undefined) return
+    if (this.#upstream.isAway) {
+      this.stop(reason)
+      return
+    }
     this.#finish({ kind: 'stopped', reason })
     this.#isRetired = true
     this.#client.destroy()
@@ -206,7 +195,7 @@ export class Relay {
     },
     drained: () => {
       if (this.#toClient.isFree) this.#upstream.resume()
-      this.#release(Hold.CLIENT_BACKLOG)
+      this.#holds.release(Hold.CLIENT_BACKLOG)
     },
   }
 
@@ -218,15 +207,16 @@ export class Relay {
     },
     ended: () => this.#upstreamGone(),
     closed: error => {
-      this.#upstreamGone(error)
+      if (!this.#isOver) this.#upstreamGone(error)
       this.#isUpstreamClosed = true
       this.#settlings.end()
       this.#closed()
     },
-    drained: () => this.#release(Hold.UPSTREAM_BACKLOG),
+    drained: () => this.#holds.release(Hold.UPSTREAM_BACKLOG),
   }
 
   #relayRequests(chunk: Buffer, from: number): void {
+    this.keep?.payloads.begin(chunk, from)
     try {
       const used = from + this.#requests.feed(from === 0 ? chunk : chunk.subarray(from))
       const { waiting } = this.#requests
@@ -234,21 +224,21 @@ export class Relay {
       this.#settlings.count(used - from)
       if (waiting) {
         this.#late.putOff(chunk, used)
-        this.#hold(Hold.THROTTLE)
+        this.#holds.hold(Hold.THROTTLE)
       }
     } catch (error) {
       this.#violated('client', error)
       return
     }
-    if (this.#pending.count > MANY_REQUESTS.stop) this.#hold(Hold.MANY_REQUESTS)
-    if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.UPSTREAM_BACKLOG)
+    this.#holds.more(this.#pending.count, this.keep?.payloads.bytes ?? 0)
+    if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.UPSTREAM_BACKLOG)
     if (this.#requests.stopped) this.#leave()
     this.#settlings.look()
   }
 
   /** What was put off for its budget is relayed. */
   #caughtUp(isEnd: boolean): void {
-    this.#release(Hold.THROTTLE)
+    this.#holds.release(Hold.THROTTLE)
     if (isEnd) this.#clientSink.ended()
   }
 
@@ -264,7 +254,13 @@ export class Relay {
     this.#toClient.flush(chunk)
     this.#meter.hand('reply', tookMs)
     if (!this.#toClient.isFree) this.#upstream.pause()
-    if (this.#pending.count < MANY_REQUESTS.go) this.#release(Hold.MANY_REQUESTS)
+    this.keep?.stamp()
+    this.#answered()
+  }
+
+  /** Replies have passed. */
+  #answered(): void {
+    this.#holds.fewer(this.#pending.count, this.keep?.payloads.bytes ?? 0)
     if (this.#leaving) this.#leave()
     this.#settlings.look()
   }
@@ -289,33 +285,9 @@ export class Relay {
   /** Answers a request that is refused here, between two replies of the upstream. */
   readonly #refuse = (type: number, error: Err, head: Buffer, at: number): void => {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
-    const chunk = this.#structured.client && (type === Cmd.READ || type === Cmd.BLOCK_STATUS)
-    this.#replies.inject(chunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie }))
+    this.#replies.inject(encodeRefusal(this.#structured, type, error, cookie))
     this.#toClient.flush()
-    if (this.#client.unsentBytes > BACKLOG_BYTES) this.#hold(Hold.CLIENT_BACKLOG)
-  }
-
-  /**
-   * How much the upstream is about to send. Where replies are lifted, no more than the reply that comes next, if it is
-   * large: it then stands at the start of its chunk, where its longer head fits in without moving a payload.
-   */
-  readonly #expectedBytes = (): number => {
-    const left = this.#replies.payloadLeft
-    const { readBytes, lastReadBytes, count } = this.#pending
-    if (this.#lifts && left > 0) return left
-    if (this.#lifts && lastReadBytes >= LARGE_REPLY_BYTES) return SIMPLE_REPLY_SIZE + lastReadBytes
-    return left + readBytes + count * MAX_HEAD_BYTES
-  }
-
-  #hold(reason: number): void {
-    if (this.#held === 0) this.#client.pause()
-    this.#held |= reason
-  }
-
-  #release(reason: number): void {
-    if ((this.#held & reason) === 0) return
-    this.#held &= ~reason
-    if (this.#held === 0) this.#client.resume()
+    if (this.#client.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.CLIENT_BACKLOG)
   }
 
   /** After DISC: the replies that are out, then the end. proto.md, "Terminating the transmission phase". */
@@ -326,6 +298,42 @@ export class Relay {
     this.#disconnectUpstream()
     this.#client.end()
     this.#finish(this.#goodbye)
+  }
+
+  /** The upstream has died, and may come back. */
+  #upstreamLost(error?: Error): void {
+    this.#toUpstream.lost()
+    if (this.#end !== undefined) {
+      this.#upstream.destroy()
+      return
+    }
+    this.#holds.release(Hold.UPSTREAM_BACKLOG)
+    this.#resumer?.begin(error)
+  }
+
+  /** There is an upstream again, and it has all that is in flight. */
+  #resumed(): void {
+    this.#toClient.flush()
+    if (!this.#toClient.isFree) this.#upstream.pause()
+    if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.UPSTREAM_BACKLOG)
+    this.#answered()
+  }
+
+  /** The upstream does not come back: all is answered so, for a while. In the middle of a reply there is nothing to say. */
+  #over(error?: Error): void {
+    if (this.#end !== undefined) return
+    if (this.#replies.payloadLeft > 0) {
+      this.#upstreamGone(error)
+      return
+    }
+    this.#goodbye = { kind: 'upstream gone', error }
+    this.#isOver = true
+    this.#grammar.shut()
+    this.#resumer?.answerAll(Err.SHUTDOWN)
+    this.#toClient.flush()
+    this.#gone = setTimeout(() => this.#upstreamGone(error), GONE_MS)
+    this.#upstream.destroy()
+    this.#answered()
   }
 
   #clientGone(error?: Error): void {
@@ -375,26 +383,18 @@ export class Relay {
 
   #finish(end: RelayEnd): void {
     if (this.#end !== undefined) return
-    this.#end = end
+    this.#end = this.#isOver ? this.#goodbye : end
     this.#isLeaving()
     this.#late.close()
-    this.#lingerOn()
-  }
-
-  /** Closes what has not closed by itself; a client that is still taking its replies, however slowly, is waited for. */
-  #lingerOn(): void {
-    const before = this.#client.unsentBytes
-    this.#linger = setTimeout(() => {
-      this.#upstream.destroy()
-      if (this.#client.unsentBytes < before) this.#lingerOn()
-      else this.#client.destroy()
-    }, LINGER_MS)
+    this.#resumer?.close()
+    clearTimeout(this.#gone)
+    this.#linger.begin()
   }
 
   #closed(): void {
     this.#open--
     if (this.#open > 0 || this.#end === undefined) return
-    clearTimeout(this.#linger)
+    this.#linger.end()
     this.#resolve(this.#end)
   }
 }

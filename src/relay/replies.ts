@@ -3,12 +3,21 @@
  * chunk outside its request, a type that does not fit the command or a wrong magic end the session before the client
  * sees them. Where the client asked for structured replies and the upstream has none, simple replies to READ are lifted.
  */
-import { Cmd, MAX_STRING_BYTES, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
+import {
+  Cmd,
+  type Err,
+  MAX_STRING_BYTES,
+  Magic,
+  REPLY_TYPE_IS_ERROR,
+  ReplyFlag,
+  ReplyType,
+} from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
-import { CHUNK_SIZE, ChunkField, DATA_CHUNK_SIZE } from '../protocol/structured-reply.ts'
-import { type BlockStatus, CONTEXT_ID_SIZE, isStatusLength } from './block-status.ts'
+import { encodeSimpleReply, SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
+import { CHUNK_SIZE, ChunkField, DATA_CHUNK_SIZE, encodeErrorChunk } from '../protocol/structured-reply.ts'
+import { type BlockStatus, isStatusLength } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
+import type { Keep } from './keep.ts'
 import type { Pending } from './pending.ts'
 
 /** Payload bytes that are judged together with a chunk's head, by its type. */
@@ -26,18 +35,33 @@ export interface ReplyKinds {
   readonly upstream: boolean
 }
 
+/** Who else is told of replies. */
+export interface Listeners {
+  readonly status?: BlockStatus | undefined
+  readonly keep?: Keep | undefined
+}
+
 export class ReplyGrammar implements Grammar {
   payloadBytes = 0
   replacement: Buffer = Buffer.alloc(0)
-  isWatching = false
   readonly #structured: ReplyKinds
   readonly #pending: Pending
   readonly #status: BlockStatus | undefined
+  readonly #keep: Keep | undefined
+  #offsetHigh = 0
+  #offsetLow = 0
+  #end = 0
 
-  constructor(structured: ReplyKinds, pending: Pending, status?: BlockStatus) {
+  constructor(structured: ReplyKinds, pending: Pending, { status, keep }: Listeners = {}) {
     this.#structured = structured
     this.#pending = pending
     this.#status = status
+    this.#keep = keep
+  }
+
+  /** Where on the export the data ends that is passing, or has passed last. */
+  get dataEnd(): bigint {
+    return ((BigInt(this.#offsetHigh) << 32n) | BigInt(this.#offsetLow)) + BigInt(this.#end)
   }
 
   headBytes(bytes: Buffer, at: number, available: number): number {
@@ -56,14 +80,8 @@ export class ReplyGrammar implements Grammar {
   judge(bytes: Buffer, at: number): Verdict {
     const slot = this.#pending.find(bytes, at + SimpleReplyField.COOKIE)
     if (slot < 0) throw new ProtocolError('UNKNOWN_COOKIE', 'a reply to no request')
-    this.isWatching = false
     const simple = bytes.readUInt32BE(at) === Magic.SIMPLE_REPLY
     return simple ? this.#judgeSimple(slot, bytes, at) : this.#judgeChunk(slot, bytes, at)
-  }
-
-  /** The extents of a status chunk. */
-  passes(bytes: Buffer): void {
-    this.#status?.passes(bytes)
   }
 
   #judgeSimple(slot: number, bytes: Buffer, at: number): Verdict {
@@ -82,7 +100,9 @@ export class ReplyGrammar implements Grammar {
       this.replacement = error === 0 ? liftData(pending, slot) : liftError(pending, slot, error)
       verdict = Verdict.SWAP
     } else pending.restoreCookie(slot, bytes, at + SimpleReplyField.COOKIE)
-    pending.remove(slot)
+    this.#passes(slot, 0, this.payloadBytes)
+    if (error !== 0) pending.markFailed(slot)
+    this.#answered(slot)
     return verdict
   }
 
@@ -91,19 +111,42 @@ export class ReplyGrammar implements Grammar {
     const type = bytes.readUInt16BE(at + ChunkField.TYPE)
     const length = bytes.readUInt32BE(at + ChunkField.LENGTH)
     const done = (bytes.readUInt16BE(at + ChunkField.FLAGS) & ReplyFlag.DONE) !== 0
-    this.#checkChunk(slot, type, length, bytes, at)
-    if (type === ReplyType.NONE && !done) throw new ProtocolError('BAD_REPLY', 'a NONE chunk that is not the last')
-    if (done && !pending.hasFailed(slot) && pending.missingOf(slot) !== 0) {
-      throw new ProtocolError('BAD_REPLY', `a READ that ended ${pending.missingOf(slot)} bytes short`)
-    }
-    if (done && pending.typeOf(slot) === Cmd.BLOCK_STATUS) this.#status?.done(slot, pending.hasFailed(slot))
     this.payloadBytes = length - fixedPayload(type, length)
+    const isNews = this.#checkChunk(slot, type, length, bytes, at)
+    if (type === ReplyType.NONE && !done) throw new ProtocolError('BAD_REPLY', 'a NONE chunk that is not the last')
+    if (done && !pending.hasFailed(slot) && pending.missingOf(slot) !== 0)
+      return this.#askForMore(slot, type, bytes, at)
+    if (done && pending.typeOf(slot) === Cmd.BLOCK_STATUS) this.#status?.done(slot, pending.hasFailed(slot))
     pending.restoreCookie(slot, bytes, at + ChunkField.COOKIE)
-    if (done) pending.remove(slot)
-    return Verdict.KEEP
+    if (!isNews && done) this.replacement = encodeLastChunk(pending, slot)
+    if (done) this.#answered(slot)
+    return isNews ? Verdict.KEEP : done ? Verdict.SWAP : Verdict.DROP
   }
 
-  #checkChunk(slot: number, type: number, length: number, bytes: Buffer, at: number): void {
+  /** A READ whose former connection had answered here and there is asked for gap by gap; any other has ended short. */
+  #askForMore(slot: number, type: number, bytes: Buffer, at: number): Verdict {
+    if (this.#keep?.asksForMore(slot) !== true) {
+      throw new ProtocolError('BAD_REPLY', `a READ that ended ${this.#pending.missingOf(slot)} bytes short`)
+    }
+    this.#pending.restoreCookie(slot, bytes, at + ChunkField.COOKIE)
+    bytes.writeUInt16BE(bytes.readUInt16BE(at + ChunkField.FLAGS) & ~ReplyFlag.DONE, at + ChunkField.FLAGS)
+    return type === ReplyType.NONE ? Verdict.DROP : Verdict.KEEP
+  }
+
+  #answered(slot: number): void {
+    this.#keep?.answered(slot)
+    this.#pending.remove(slot)
+  }
+
+  /** Data of a slot's request passes, from its byte `from` on. */
+  #passes(slot: number, from: number, dataBytes: number): void {
+    this.#offsetHigh = this.#pending.offsetHighOf(slot)
+    this.#offsetLow = this.#pending.offsetLowOf(slot)
+    this.#end = from + dataBytes
+  }
+
+  /** Whether the client has not been told already, over a former connection. */
+  #checkChunk(slot: number, type: number, length: number, bytes: Buffer, at: number): boolean {
     switch (type) {
       case ReplyType.NONE:
         break
@@ -115,14 +158,13 @@ export class ReplyGrammar implements Grammar {
         break
       case ReplyType.BLOCK_STATUS:
         if (this.#status === undefined) throw new ProtocolError('BAD_REPLY', 'block status, never negotiated')
-        this.#status.begin(slot, bytes, at + ChunkField.PAYLOAD, length)
-        this.isWatching = true
-        break
+        return this.#status.judge(slot, bytes.subarray(at + ChunkField.PAYLOAD, at + ChunkField.PAYLOAD + length))
       default:
         // proto.md, "Structured reply types": an unknown error type fails the request, any other ends the connection.
         if ((type & REPLY_TYPE_IS_ERROR) === 0) throw new ProtocolError('BAD_REPLY', `chunk type ${type}`)
         this.#checkError(slot, type, length, bytes, at + ChunkField.PAYLOAD)
     }
+    return true
   }
 
   /** Checks that an error chunk adds up, and that the offset it names lies in its request. */
@@ -150,11 +192,14 @@ export class ReplyGrammar implements Grammar {
     if (outside || dataBytes > pending.missingOf(slot)) {
       throw new ProtocolError('BAD_REPLY', 'a chunk outside its request')
     }
-    pending.deliver(slot, dataBytes)
+    pending.deliver(slot, from, dataBytes)
+    this.#passes(slot, from, dataBytes)
   }
 }
 
-/** How many payload bytes belong to the head of a chunk of this type: all of an error's, none of data. @throws ProtocolError BAD_LENGTH */
+/**
+ * How many payload bytes belong to the head of a chunk of this type: none of data, all of an error's, and all of a status,
+ * of which a half could not be completed by another connection. @throws ProtocolError BAD_LENGTH */
 function fixedPayload(type: number, length: number): number {
   const isError = (type & REPLY_TYPE_IS_ERROR) !== 0
   const known =
@@ -170,8 +215,7 @@ function fixedPayload(type: number, length: number): number {
   if (!known) throw new ProtocolError('BAD_LENGTH', `chunk type ${type} of ${length} bytes`)
   if (type === ReplyType.OFFSET_DATA) return 8
   if (type === ReplyType.OFFSET_HOLE) return HOLE_PAYLOAD
-  if (type === ReplyType.BLOCK_STATUS) return CONTEXT_ID_SIZE
-  return isError ? length : 0
+  return isError || type === ReplyType.BLOCK_STATUS ? length : 0
 }
 
 /** Head of the one OFFSET_DATA chunk that answers a READ whose upstream answered with a simple reply. */
@@ -189,6 +233,20 @@ function liftError(pending: Pending, slot: number, error: number): Buffer {
   pending.restoreCookie(slot, head, ChunkField.COOKIE)
   head.writeUInt32BE(error, ChunkField.PAYLOAD)
   return head
+}
+
+/** An error of our own in answer to a request, in the kind of reply that the client expects. */
+export function encodeRefusal({ client }: ReplyKinds, type: number, error: Err, cookie: bigint): Buffer {
+  const isChunk = client && (type === Cmd.READ || type === Cmd.BLOCK_STATUS)
+  return isChunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie })
+}
+
+/** A chunk that says no more than that its reply is over. */
+export function encodeLastChunk(pending: Pending, slot: number): Buffer {
+  const chunk = Buffer.alloc(CHUNK_SIZE)
+  writeChunkHead(chunk, ReplyType.NONE, 0)
+  pending.restoreCookie(slot, chunk, ChunkField.COOKIE)
+  return chunk
 }
 
 function writeChunkHead(head: Buffer, type: ReplyType, length: number): void {

@@ -1,5 +1,6 @@
 import type { ExportMeter } from '../observe/export-meter.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
+import type { Held, Payloads } from './payloads.ts'
 import type { Pending } from './pending.ts'
 
 /** Longest request that goes out without waiting for what else the tick brings. */
@@ -15,6 +16,8 @@ export interface RequestOutletOptions {
   readonly pending: Pending
   /** Told how long requests are kept here. */
   readonly meter: ExportMeter
+  /** Keeps chunks longer than that. */
+  readonly payloads?: Payloads | undefined
 }
 
 /** Where requests leave for the upstream: gathers them, and keeps the memory of the client's chunks until they have left. */
@@ -25,15 +28,27 @@ export class RequestOutlet {
   readonly #meter: ExportMeter
   #tookMs = 0
   #pieces: Buffer[] = []
-  #chunks: Buffer[] = []
+  #chunks: (Buffer | Held)[] = []
+  #sent: () => void
+  readonly #payloads: Payloads | undefined
   #corked = false
   #gathered = 0
 
-  constructor({ client, upstream, pending, meter }: RequestOutletOptions) {
+  constructor({ client, upstream, pending, meter, payloads }: RequestOutletOptions) {
     this.#client = client
     this.#upstream = upstream
     this.#pending = pending
     this.#meter = meter
+    this.#payloads = payloads
+    this.#sent = this.#givingBack(this.#chunks)
+  }
+
+  /** The upstream's stream is gone, and with it what had not left: nobody looks at these chunks any more. */
+  lost(): void {
+    const chunks = this.#chunks
+    this.#chunks = []
+    this.#sent = this.#givingBack(this.#chunks)
+    for (const chunk of chunks.splice(0)) this.#release(chunk)
   }
 
   /** Takes a piece that passes, until the next flush. */
@@ -55,7 +70,7 @@ export class RequestOutlet {
       if (last !== undefined) this.#upstream.write(last)
     } else if (last === undefined) this.#giveBack(chunk)
     else {
-      this.#chunks.push(chunk)
+      this.#chunks.push(this.#payloads?.end() ?? chunk)
       this.#upstream.write(last, this.#sent)
     }
     this.#meter.hand('request', tookMs)
@@ -63,7 +78,9 @@ export class RequestOutlet {
 
   /** Gives back a chunk of which nothing is left to write; parts of it may be on their way. */
   #giveBack(chunk: Buffer): void {
-    if (this.#upstream.unsentBytes === 0) this.#client.release(chunk)
+    const held = this.#payloads?.end()
+    if (this.#upstream.unsentBytes === 0) this.#release(held ?? chunk)
+    else if (held !== undefined) this.#payloads?.loosen(held)
   }
 
   /**
@@ -91,8 +108,16 @@ export class RequestOutlet {
     this.#meter.hand('request', this.#tookMs)
   }
 
-  readonly #sent = (): void => {
-    const chunk = this.#chunks.shift()
-    if (chunk !== undefined) this.#client.release(chunk)
+  /** What to do when the oldest of these chunks has left. */
+  #givingBack(chunks: (Buffer | Held)[]): () => void {
+    return () => {
+      const chunk = chunks.shift()
+      if (chunk !== undefined) this.#release(chunk)
+    }
+  }
+
+  #release(chunk: Buffer | Held): void {
+    if (Buffer.isBuffer(chunk)) this.#client.release(chunk)
+    else this.#payloads?.left(chunk)
   }
 }

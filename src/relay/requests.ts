@@ -15,6 +15,7 @@ import { ProtocolError } from '../protocol/errors.ts'
 import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import type { BlockStatus } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
+import type { Keep } from './keep.ts'
 import { isChange, type Pending } from './pending.ts'
 import type { ReplyKinds } from './replies.ts'
 import type { Throttle } from './throttle.ts'
@@ -60,6 +61,11 @@ export interface Counters {
   bytesWritten: number
 }
 
+/** Counters of a session that begins. */
+export function startCounters(): Counters {
+  return { reads: 0, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: 0, bytesWritten: 0 }
+}
+
 /** Answers a request that is not passed on: its type, error, and the head with the client's cookie at `at`. */
 export type Refuse = (type: number, error: Err, head: Buffer, at: number) => void
 
@@ -70,10 +76,14 @@ export interface Outward {
   readonly pass: (request: Buffer) => void
   /** Gets to know of each BLOCK_STATUS; undefined: the client may not ask. */
   readonly status?: BlockStatus | undefined
+  /** Remembers what has to be sent again. */
+  readonly keep?: Keep | undefined
 }
 
 export class RequestGrammar implements Grammar {
   payloadBytes = 0
+  /** Whether there is somebody to remember payloads. */
+  isWatching = false
   readonly replacement = Buffer.alloc(0)
   readonly #rules: RequestRules
   readonly #pending: Pending
@@ -81,6 +91,8 @@ export class RequestGrammar implements Grammar {
   readonly #outward: Outward
   readonly #throttle: Throttle
   readonly #shutdown: { readonly isOn: boolean }
+  readonly #keep: Keep | undefined
+  #isShut = false
   readonly #allowedFlags: readonly number[]
   /** The size as a number, or -1 when it is too large to be one exactly. */
   readonly #size: number
@@ -93,8 +105,14 @@ export class RequestGrammar implements Grammar {
     this.#pending = pending
     this.#counters = counters
     this.#outward = outward
+    this.#keep = outward.keep
     this.#allowedFlags = allowedFlags(rules, outward.status?.isNegotiated === true)
     this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
+  }
+
+  /** From now on every request is answered that this is over. */
+  shut(): void {
+    this.#isShut = true
   }
 
   headBytes(): number {
@@ -117,7 +135,15 @@ export class RequestGrammar implements Grammar {
       return this.#no(type, error, bytes, at)
     }
     if (!this.#throttle.admits(type, length)) return Verdict.WAIT
+    if (this.#keep?.refuses(type, bytes.readUInt16BE(at + RequestField.FLAGS)) === true) {
+      return this.#no(type, Err.IO, bytes, at)
+    }
     return this.#yes(type, length, bytes, at)
+  }
+
+  /** A piece of a WRITE's payload. */
+  passes(_chunk: Buffer, from: number): void {
+    this.#keep?.passes(from)
   }
 
   /** The last piece of a WRITE that was held back decides on it. */
@@ -136,6 +162,7 @@ export class RequestGrammar implements Grammar {
       return
     }
     this.#yes(Cmd.WRITE, payload.length, request, 0)
+    this.#keep?.isWhole(request)
     this.#outward.pass(request)
   }
 
@@ -147,6 +174,7 @@ export class RequestGrammar implements Grammar {
   #judgeGuarded(type: number, length: number, bytes: Buffer, at: number): Verdict {
     if (this.#rules.guard?.isReady?.() === false || !this.#throttle.admits(type, length)) return Verdict.WAIT
     if (type === Cmd.WRITE) {
+      this.#keep?.skips()
       this.#gathered = { head: Buffer.from(bytes.subarray(at, at + REQUEST_SIZE)), pieces: [], missing: length }
       return Verdict.DROP
     }
@@ -156,6 +184,7 @@ export class RequestGrammar implements Grammar {
 
   #no(type: number, error: Err, bytes: Buffer, at: number): Verdict {
     this.#counters.refused++
+    this.#keep?.skips()
     this.#outward.refuse(type, error, bytes, at)
     return Verdict.DROP
   }
@@ -168,15 +197,20 @@ export class RequestGrammar implements Grammar {
       bytes.writeUInt16BE(flags & ~CmdFlag.DF, at + RequestField.FLAGS)
     }
     const expected = type === Cmd.READ ? length : 0
-    const isOne = (bytes.readUInt16BE(at + RequestField.FLAGS) & CmdFlag.REQ_ONE) !== 0
+    const flags = bytes.readUInt16BE(at + RequestField.FLAGS)
     const slot = this.#pending.add(bytes, at + RequestField.COOKIE, at + RequestField.OFFSET, type, length, expected)
-    if (type === Cmd.BLOCK_STATUS) this.#outward.status?.ask(slot, length, isOne)
+    if (type === Cmd.BLOCK_STATUS) this.#outward.status?.ask(slot, length, (flags & CmdFlag.REQ_ONE) !== 0)
+    if (this.#keep !== undefined) {
+      this.#pending.setFlags(slot, flags)
+      this.#keep.asked(slot, type)
+      this.isWatching = type === Cmd.WRITE
+    }
     return Verdict.KEEP
   }
 
   #check(type: number, length: number, bytes: Buffer, at: number): Err {
     // proto.md, "Error values": the server is in the process of being shut down.
-    if (this.#shutdown.isOn) return Err.SHUTDOWN
+    if (this.#shutdown.isOn || this.#isShut) return Err.SHUTDOWN
     const changes = type === Cmd.WRITE || type === Cmd.TRIM || type === Cmd.WRITE_ZEROES
     // proto.md, "NBD_FLAG_READ_ONLY": the server MUST error all write operations with EPERM.
     if (changes && (this.#rules.flags & TransmissionFlag.READ_ONLY) !== 0) return Err.PERM

@@ -108,7 +108,7 @@ requires('nbdkit')('a hostile upstream', () => {
         doors: [{ tcp: '127.0.0.1:0', from: ['127.0.0.0/8'] }],
         exports: [
           { name: 'good', upstream: `nbd+unix:///?socket=${socket}`, allow },
-          { name: 'bad', upstream: `nbd://127.0.0.1:${port}/`, allow },
+          { name: 'bad', upstream: `nbd://127.0.0.1:${port}/`, allow, reconnect: '0s' },
         ],
       })
     },

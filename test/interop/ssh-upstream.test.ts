@@ -72,7 +72,7 @@ requires(
     await waitFor('a second login', () => sshd.logins() === 2, { describe: sshd.stderr })
   })
 
-  test('is reached again by the next session after sshd was started anew', async ({
+  test('is reached again by its session and by the next one after sshd was started anew', async ({
     disk,
     nbdServer,
     startSshd,
@@ -87,8 +87,9 @@ requires(
     const connections = childrenOf(sshd.pid)
     await sshd.stop()
     for (const pid of connections) process.kill(pid, 'SIGKILL')
-    await client.closed()
+    await running.waitForLog(({ msg }) => msg === 'upstream lost')
     await sshd.restart()
+    await reads(client, 4096, 4096)
     expect(await runOk(['nbdinfo', '--size', uri])).toBe(`${SIZE_MIB * 1024 * 1024}\n`)
     expect(sshd.logins()).toBeGreaterThanOrEqual(2)
     expect(running.log().filter(({ msg }) => msg === 'upstream failed')).toEqual([])

@@ -73,6 +73,14 @@ function signal(pid: number, name: NodeJS.Signals): void {
   }
 }
 
+/** Ends a daemon and its children as a crash would; resolves when they are gone. */
+export async function crashDaemon(pid: number): Promise<void> {
+  // The parent first: nobody is to take the place of a child.
+  const family = [pid, ...childrenOf(pid)]
+  for (const member of family) signal(member, 'SIGKILL')
+  await waitFor(`end of daemon ${pid} after SIGKILL`, () => !family.some(isAlive))
+}
+
 /** Ends a daemon, which is not our child, and its children: SIGTERM, then SIGKILL after the bound. */
 export async function stopDaemon(pid: number, boundMs = 5_000): Promise<void> {
   const family = [...childrenOf(pid), pid]

@@ -23,6 +23,8 @@ export interface NbdServerOptions {
   readonly generic?: string
   /** Listen on a Unix socket instead of a port; nbd-server 3.24 does one or the other. */
   readonly unix?: boolean
+  /** Listen on this port and no other. */
+  readonly port?: number
 }
 
 /** An nbd-server that runs, a daemon. */
@@ -88,7 +90,7 @@ export async function startNbdServer(dir: string, name: string, options: NbdServ
   const base = join(dir, name)
   for (let attempt = 1; attempt <= PORT_ATTEMPTS; attempt++) {
     const socket = options.unix === true ? `${base}.sock` : ''
-    const port = options.unix === true ? 0 : await freePort()
+    const port = options.unix === true ? 0 : (options.port ?? (await freePort()))
     const address: SocketAddress = options.unix === true ? { path: socket } : { host: HOST, port }
     const pid = await launch(options, {
       base: `${base}-${attempt}`,

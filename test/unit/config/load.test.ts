@@ -112,6 +112,7 @@ describe('a configuration with every key', () => {
         limits: { sessions: 16 },
         sharing: { mode: 'single-writer', whenBusy: { kind: 'wait', ms: 30_000 }, holder: 'identity+address' },
         luks: { atBytes: 1_048_576, mayFormat: true },
+        outage: { reconnectMs: 60_000, replayBytes: 0 },
         source: 'nbdgate.yaml:17',
       },
       {
@@ -130,6 +131,7 @@ describe('a configuration with every key', () => {
         deny: [],
         limits: {},
         sharing: { mode: 'readers-or-writer', whenBusy: { kind: 'refuse' }, holder: 'identity' },
+        outage: { reconnectMs: 60_000, replayBytes: 0 },
         source: 'nbdgate.yaml:35',
       },
       {
@@ -139,6 +141,7 @@ describe('a configuration with every key', () => {
         deny: [],
         limits: {},
         sharing: { mode: 'readers-or-writer', whenBusy: { kind: 'refuse' }, holder: 'identity' },
+        outage: { reconnectMs: 60_000, replayBytes: 0 },
         source: 'nbdgate.yaml:37',
       },
     ])

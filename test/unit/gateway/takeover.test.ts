@@ -8,7 +8,8 @@ function session(settled: () => Promise<void>, retire: (why: string) => void = (
   const done = Promise.resolve()
   const explain = async (): Promise<undefined> => undefined
   const [recheck, shutDown] = [async () => false, async () => {}]
-  return { done, explain, recheck, facts: () => undefined, settled, retire, shutDown, stop: () => {} }
+  const nothing = (): undefined => undefined
+  return { done, explain, recheck, facts: nothing, flushes: nothing, settled, retire, shutDown, stop: () => {} }
 }
 
 describe('the sessions of a holder who comes back', () => {

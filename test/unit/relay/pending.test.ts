@@ -84,7 +84,7 @@ describe('Pending', () => {
     add(pending, 2n, 24)
     pending.add(request({ type: WRITE, length: 4096 }), 8, 16, WRITE, 4096, 0)
     expect(pending.readBytes).toBe(1024)
-    pending.deliver(slot, 400)
+    pending.deliver(slot, 0, 400)
     expect([pending.readBytes, pending.missingOf(slot)]).toEqual([624, 600])
     pending.remove(slot)
     expect([pending.readBytes, pending.count]).toEqual([24, 2])

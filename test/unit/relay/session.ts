@@ -1,6 +1,7 @@
 /** A relay between two streams in the hands of a test. */
-import { Relay, type RelayOptions } from '../../../src/relay/relay.ts'
+import { Relay } from '../../../src/relay/relay.ts'
 import type { RelayEnd } from '../../../src/relay/relay-end.ts'
+import type { RelayOptions } from '../../../src/relay/relay-options.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { FakeStream, nextTurn, settled } from '../../support/bytes.ts'
 import { ALL_FLAGS } from './messages.ts'

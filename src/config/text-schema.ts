@@ -1,0 +1,11 @@
+import { z } from 'zod'
+import type { Parsed } from './parsed.ts'
+
+/** Text with a form of its own: its problem comes with those of the file. */
+export const text = <T>(parse: (text: string) => Parsed<T>) =>
+  z.string().transform((value, context) => {
+    const result = parse(value)
+    if (result.ok) return result.value
+    context.addIssue({ code: 'custom', message: result.problem })
+    return z.NEVER
+  })

@@ -1,0 +1,100 @@
+import type { OutageConfig, UpstreamConfig } from '../config/config.ts'
+import { upstreamText } from '../config/upstream-text.ts'
+import { keyOf } from '../policy/identity.ts'
+import { TransmissionFlag } from '../protocol/constants.ts'
+import type { Fence } from '../sharing/fence.ts'
+import type { DialQueue } from '../upstreams/dial-queue.ts'
+import { UpstreamError } from '../upstreams/errors.ts'
+import type { Asker, Control, Granted } from './control.ts'
+import { checkLuks } from './luks-check.ts'
+import { type OpenExport, type Opening, openExport } from './open-export.ts'
+
+/** What an export was opened with. */
+export interface Dialled {
+  readonly opening: Opening
+  readonly outage: OutageConfig
+}
+
+export interface WayBackOptions extends Dialled {
+  readonly opened: OpenExport
+  /** What ends with the lease. */
+  readonly fence: Fence | undefined
+  readonly asker: Asker
+  readonly control: Control
+  readonly dials: DialQueue
+  /** What is to be dialled now: what was made ready is made so again. @throws UpstreamError */
+  readonly find: (ruling: Granted) => Promise<UpstreamConfig | { readonly kind: 'refused'; readonly message: string }>
+}
+
+/** The way of a session back to an upstream that has died. */
+export class WayBack {
+  readonly #options: WayBackOptions
+  #upstream: UpstreamConfig
+
+  constructor(options: WayBackOptions) {
+    this.#options = options
+    this.#upstream = options.opening.upstream
+  }
+
+  get outage(): OutageConfig {
+    return this.#options.outage
+  }
+
+  /** Where the upstream is, for logs. */
+  get upstreamText(): string {
+    return upstreamText(this.#upstream)
+  }
+
+  /** What connections have in common that flush for each other. */
+  get flushKey(): string {
+    const { asker, opened } = this.#options
+    return `${keyOf(asker.identity)} export ${opened.name}`
+  }
+
+  /**
+   * Connects once more to the export, by the upstream that it has now, and sees to it that it is the same one. Nothing is
+   * written to it beyond the session's term.
+   * @throws UpstreamError, REFUSED if it is another one
+   */
+  async dial(): Promise<OpenExport> {
+    const { opened, opening, fence, asker, control, dials, find } = this.#options
+    const ruling = await control.decide(opened.name, asker)
+    if (ruling.kind === 'refused') throw new UpstreamError('REFUSED', `no longer allowed: ${ruling.reason}`)
+    const upstream = await find(ruling)
+    if (upstream.kind === 'refused') throw new UpstreamError('REFUSED', upstream.message)
+    const { luks } = ruling
+    this.#upstream = upstream
+    const contexts = { how: 'keep', queries: opened.contextIds.size === 0 ? [] : opened.contexts } as const
+    const again = await dials.run(upstream, () => openExport({ ...opening, upstream, contexts }))
+    try {
+      if (fence !== undefined) again.stream.gate(fence.isOpen)
+      const difference = differenceOf(opened, again)
+      if (difference !== undefined) throw another(difference)
+      if (luks !== undefined && (await checkLuks(again, luks)).kind === 'none') throw another('it has no LUKS header')
+      return again
+    } catch (error) {
+      again.stream.destroy()
+      throw error
+    }
+  }
+}
+
+function another(difference: string): UpstreamError {
+  return new UpstreamError('REFUSED', `this is not the same export: ${difference}`)
+}
+
+/** What a client would notice; undefined: nothing. An export that can do more than before is the same to it. */
+function differenceOf(before: OpenExport, now: OpenExport): string | undefined {
+  if (now.sizeBytes !== before.sizeBytes) return `it has ${now.sizeBytes} bytes, not ${before.sizeBytes}`
+  const lacks = before.flags & ~now.flags
+  const isReadOnly = now.flags & ~before.flags & TransmissionFlag.READ_ONLY
+  if (lacks !== 0 || isReadOnly !== 0) return `it has flags ${hex(now.flags)}, not ${hex(before.flags)}`
+  const isSmaller = now.blockSize.maximumPayload < before.blockSize.maximumPayload
+  if (now.blockSize.minimum > before.blockSize.minimum || isSmaller) return 'it has other block sizes'
+  if (now.structured.upstream !== before.structured.upstream) return 'it has another kind of replies'
+  return now.contextIds.size === before.contextIds.size ? undefined : 'it has other metadata contexts'
+}
+
+function hex(flags: number): string {
+  return `0x${flags.toString(16)}`
+}

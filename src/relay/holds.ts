@@ -1,0 +1,55 @@
+import type { ByteStream } from '../stream/byte-stream.ts'
+
+/** Requests out above which the client is not read, and below which it is again. */
+const MANY_REQUESTS = { stop: 1024, go: 512 } as const
+
+/** Memory of WRITEs in flight above which the client is not read: room for one of the largest beside others. */
+const MANY_BYTES = 64 * 1024 * 1024
+
+/** Why a client is not being read: bits of a set. */
+export const Hold = {
+  UPSTREAM_BACKLOG: 1,
+  CLIENT_BACKLOG: 2,
+  MANY_REQUESTS: 4,
+  THROTTLE: 8,
+  MANY_BYTES: 16,
+} as const
+export type Hold = (typeof Hold)[keyof typeof Hold]
+
+/** Reads a client only while there is no reason not to. */
+export class Holds {
+  readonly #client: ByteStream
+  #held = 0
+
+  constructor(client: ByteStream) {
+    this.#client = client
+  }
+
+  /** Whether there is a reason. */
+  get any(): boolean {
+    return this.#held !== 0
+  }
+
+  /** More is in flight: so many requests, and bytes of them that are kept. */
+  more(requests: number, keptBytes: number): void {
+    if (requests > MANY_REQUESTS.stop) this.hold(Hold.MANY_REQUESTS)
+    if (keptBytes > MANY_BYTES) this.hold(Hold.MANY_BYTES)
+  }
+
+  /** Less is in flight. */
+  fewer(requests: number, keptBytes: number): void {
+    if (requests < MANY_REQUESTS.go) this.release(Hold.MANY_REQUESTS)
+    if (keptBytes <= MANY_BYTES) this.release(Hold.MANY_BYTES)
+  }
+
+  hold(reason: Hold): void {
+    if (this.#held === 0) this.#client.pause()
+    this.#held |= reason
+  }
+
+  release(reason: Hold): void {
+    if ((this.#held & reason) === 0) return
+    this.#held &= ~reason
+    if (this.#held === 0) this.#client.resume()
+  }
+}

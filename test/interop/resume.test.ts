@@ -1,0 +1,158 @@
+// Sessions that outlive their upstream: nothing is lost and nothing is wrong, or FLUSH says so.
+import { join } from 'node:path'
+import { expect } from 'vitest'
+import { Opt } from '../../src/protocol/constants.ts'
+import { seededBytes } from '../support/disk.ts'
+import { requires } from '../support/requires.ts'
+import { allow, config, tcpDoor, tlsDoor } from './configs.ts'
+import { AS_NOBODY, home } from './fio-home.ts'
+import { greeted, infoData, type RawClient } from './raw-client.ts'
+import { CYCLES, crashes, fioVerifies, median, test } from './resume-ground.ts'
+
+const [READ, WRITE, FLUSH] = [0, 1, 3]
+const EIO = 5
+const SHUTDOWN = 108
+const LONG = { timeout: 60_000 + CYCLES * 10_000 }
+const ANYONE = [{ who: 'anyone', rights: 'write' }]
+
+async function entered(port: number): Promise<RawClient> {
+  const client = await greeted({ host: '127.0.0.1', port })
+  expect((await client.option(Opt.GO, infoData('disk'))).at(-1)?.type).toBe(1)
+  return client
+}
+
+async function writes(client: RawClient, offset: number, bytes = 4096): Promise<void> {
+  client.request(WRITE, 7n, BigInt(offset), bytes, seededBytes(3, bytes))
+  expect(await client.simpleReply()).toMatchObject({ error: 0, cookie: 7n })
+}
+
+async function flushes(client: RawClient): Promise<number> {
+  client.request(FLUSH, 9n, 0n, 0)
+  return (await client.simpleReply()).error
+}
+
+requires('nbd-server', 'fio')('a server that crashes under 32 requests in flight and comes back', () => {
+  test('is not noticed behind a plain door', LONG, async ({ dir, crashing, gateway }) => {
+    const exports = [{ name: 'disk', upstream: crashing.uri, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const uri = `nbd://127.0.0.1:${running.port('tcp')}/disk`
+    const waits = await crashes(CYCLES, crashing, () => fioVerifies(dir, uri), running)
+    console.info(`plain: ${waits.length} crashes, median ${median(waits)} ms without I/O`)
+    expect(waits).toHaveLength(CYCLES)
+  })
+
+  test('is not noticed behind a TLS door', LONG, async ({ dir, pki, crashing, gateway }) => {
+    const exports = [{ name: 'disk', upstream: crashing.uri, allow: [allow('alice', 'write')] }]
+    const running = await gateway(config([tlsDoor(pki)], exports))
+    const uri = `nbds://localhost:${running.port('tls')}/disk`
+    const folder = await home(dir, pki.alice)
+    const fio = () => fioVerifies(folder, uri, { prefix: AS_NOBODY, env: { HOME: folder } })
+    const waits = await crashes(CYCLES, crashing, fio, running)
+    console.info(`tls: ${waits.length} crashes, median ${median(waits)} ms without I/O`)
+    expect(waits).toHaveLength(CYCLES)
+  })
+})
+
+requires('nbdkit')('a server that loses what was not flushed', () => {
+  test('is told of by the next FLUSH, once, each time', LONG, async ({ forgetful, gateway }) => {
+    const server = await forgetful()
+    const running = await gateway(config([tcpDoor()], [{ name: 'disk', upstream: server.uri, allow: ANYONE }]))
+    const client = await entered(running.port('tcp'))
+    for (let cycle = 0; cycle < CYCLES; cycle++) {
+      await writes(client, 4096 * cycle)
+      await server.crash()
+      await server.comeBack()
+      expect([await flushes(client), await flushes(client)]).toEqual([EIO, 0])
+    }
+    const lost = running.log().filter(({ msg }) => msg === 'unflushed writes lost')
+    expect(lost).toHaveLength(CYCLES)
+    expect(lost[0]).toMatchObject({ level: 'error', export: 'disk', bytes: 4096, ranges: 1 })
+  })
+
+  test('is no matter where all was flushed, or nothing written', async ({ forgetful, gateway }) => {
+    const server = await forgetful()
+    const running = await gateway(config([tcpDoor()], [{ name: 'disk', upstream: server.uri, allow: ANYONE }]))
+    const client = await entered(running.port('tcp'))
+    await writes(client, 0)
+    expect(await flushes(client)).toBe(0)
+    await server.crash()
+    await server.comeBack()
+    expect(await flushes(client)).toBe(0)
+    expect(running.log().some(({ msg }) => msg === 'unflushed writes lost')).toBe(false)
+  })
+
+  test('is told of on each connection that flushes for the others', async ({ forgetful, gateway }) => {
+    const server = await forgetful()
+    const exports = [{ name: 'disk', upstream: server.uri, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports, { workers: 2 }))
+    const clients = [await entered(running.port('tcp')), await entered(running.port('tcp'))] as const
+    await writes(clients[0], 0)
+    await server.crash()
+    await server.comeBack()
+    for (const client of clients) expect([await flushes(client), await flushes(client)]).toEqual([EIO, 0])
+    // What one connection has flushed is flushed for all.
+    await writes(clients[0], 0)
+    expect(await flushes(clients[1])).toBe(0)
+    await server.crash()
+    await server.comeBack()
+    for (const client of clients) expect(await flushes(client)).toBe(0)
+  })
+
+  test('gets it again where it was kept', async ({ forgetful, gateway }) => {
+    const server = await forgetful()
+    const exports = [{ name: 'disk', upstream: server.uri, allow: ANYONE, 'replay-buffer': '64MiB' }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const client = await entered(running.port('tcp'))
+    for (let at = 0; at < 200; at++) await writes(client, 1024 * at)
+    await server.crash()
+    await server.comeBack()
+    expect(await flushes(client)).toBe(0)
+    client.request(READ, 1n, 0n, 199 * 1024 + 4096)
+    const { data } = await client.simpleReply(199 * 1024 + 4096)
+    const wanted = Buffer.alloc(data.length)
+    for (let at = 0; at < 200; at++) seededBytes(3, 4096).copy(wanted, 1024 * at)
+    expect(data.equals(wanted)).toBe(true)
+    expect(running.log().some(({ msg }) => msg === 'unflushed writes lost')).toBe(false)
+  })
+})
+
+requires('nbdkit')('an upstream that does not come back', () => {
+  test('is given up in time: what is in flight and what comes later fails with ESHUTDOWN', async ({
+    forgetful,
+    gateway,
+  }) => {
+    const server = await forgetful('--filter=delay', 'memory', '1M', 'delay-read=30')
+    const exports = [{ name: 'disk', upstream: server.uri, allow: ANYONE, reconnect: '1s' }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const client = await entered(running.port('tcp'))
+    client.request(READ, 1n, 0n, 512)
+    await server.crash()
+    expect(await client.simpleReply()).toMatchObject({ error: SHUTDOWN, cookie: 1n })
+    expect(await flushes(client)).toBe(SHUTDOWN)
+    await client.closed()
+    const end = await running.waitForLog(({ msg }) => msg === 'session ended')
+    expect(end).toMatchObject({ why: 'upstream gone', export: 'disk' })
+    expect(running.log().find(({ msg }) => msg === 'upstream given up')).toMatchObject({
+      level: 'error',
+      export: 'disk',
+    })
+  })
+
+  test('that is another one is not taken back', async ({ dir, forgetful, gateway }) => {
+    const server = await forgetful()
+    const exports = [{ name: 'disk', upstream: server.uri, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const client = await entered(running.port('tcp'))
+    await server.crash()
+    const { startNbdkit } = await import('../support/servers.ts')
+    const { rmSync } = await import('node:fs')
+    for (const file of ['forgetful.pid', 'forgetful.sock']) rmSync(join(dir, file), { force: true })
+    const other = await startNbdkit(dir, 'forgetful', ['memory', '2M'])
+    const line = await running.waitForLog(({ msg }) => msg === 'upstream not taken back')
+    expect(line).toMatchObject({ err: { message: expect.stringContaining('not the same export') } })
+    client.request(READ, 1n, 0n, 512)
+    await other.process.stop()
+    await server.comeBack()
+    expect(await client.simpleReply(512)).toMatchObject({ error: 0, cookie: 1n })
+  })
+})
