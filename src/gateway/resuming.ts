@@ -15,6 +15,7 @@ export function resuming(
   return {
     limitMs: way.outage.reconnectMs,
     replayBytes: way.outage.replayBytes,
+    sinceMs: way.sinceMs,
     dial: () => way.dial(),
     others: () => context.flushTimes(way.flushKey),
     tell: telling(way, context, told),

@@ -10,6 +10,7 @@ import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 import { nameOf } from '../policy/identity.ts'
 import { Rep } from '../protocol/constants.ts'
 import { printable } from '../protocol/strings.ts'
+import { commonMs } from '../relay/keep.ts'
 import type { RangeGuard } from '../relay/requests.ts'
 import { Throttle } from '../relay/throttle.ts'
 import type { Fence } from '../sharing/fence.ts'
@@ -325,7 +326,7 @@ export class SessionHost implements Host<OpenExport> {
       client,
       ssh: dials.ssh,
     }
-    this.#dialled = { opening, outage: granted.outage }
+    this.#dialled = { opening, outage: granted.outage, sinceMs: commonMs() }
     const opened = await dials.run(upstream, () => openExport(opening))
     this.#opened = opened
     return opened

@@ -13,6 +13,8 @@ import { type OpenExport, type Opening, openExport } from './open-export.ts'
 export interface Dialled {
   readonly opening: Opening
   readonly outage: OutageConfig
+  /** When, by `commonMs`. */
+  readonly sinceMs: number
 }
 
 export interface WayBackOptions extends Dialled {
@@ -38,6 +40,11 @@ export class WayBack {
 
   get outage(): OutageConfig {
     return this.#options.outage
+  }
+
+  /** Since when the upstream is there. */
+  get sinceMs(): number {
+    return this.#options.sinceMs
   }
 
   /** Where the upstream is, for logs. */

@@ -40,6 +40,8 @@ export interface KeepOptions {
   readonly flags: number
   /** How many bytes of writes may be kept until they are flushed. */
   readonly replayBytes: number
+  /** Since when the upstream is there; now, without this. */
+  readonly sinceMs?: number | undefined
 }
 
 export class Keep {
@@ -62,14 +64,15 @@ export class Keep {
   #flushedMs = 0
   #lostMs = 0
   /** What was lost up to now has been told, or was before this session's time. */
-  #toldMs = commonMs()
+  #toldMs: number
   readonly #sentMs: number[] = []
 
-  constructor({ client, upstream, pending, meter, flags, replayBytes }: KeepOptions) {
+  constructor({ client, upstream, pending, meter, flags, replayBytes, sinceMs }: KeepOptions) {
     this.payloads = new Payloads(client)
     this.#upstream = upstream
     this.#pending = pending
     this.#meter = meter
+    this.#toldMs = sinceMs ?? commonMs()
     this.#hasFlush = (flags & TransmissionFlag.SEND_FLUSH) !== 0
     this.#isShared = (flags & TransmissionFlag.CAN_MULTI_CONN) !== 0 && (flags & TransmissionFlag.READ_ONLY) === 0
     // What another connection has written and flushed since would be overwritten.

@@ -149,6 +149,16 @@ export class Pending {
     return this.#offsetLow[slot] ?? 0
   }
 
+  /** How many requests there have been. */
+  get added(): number {
+    return this.#added
+  }
+
+  /** Whether one of the first `added` requests has not been answered. */
+  hasOneOf(added: number): boolean {
+    return this.#live.some((live, slot) => live === 1 && (this.#order[slot] ?? 0) <= added)
+  }
+
   /** The slots that are out, in the order of their requests. */
   slots(): readonly number[] {
     const slots = Array.from(this.#live.keys()).filter(slot => this.#live[slot] === 1)

@@ -8,8 +8,11 @@ const LONGEST_PAUSE_MS = 5000
 /** Slow enough that a server that was away for a second is found within a fifth of one. */
 const GROWTH = 1.25
 
-/** A connection that lives for less has changed nothing: the outage goes on, and with it its pauses and its limit. */
-const STABLE_MS = 1000
+/** A connection that has lived for so long has ended the outage, whatever has come of it. */
+const STABLE_MS = 30_000
+
+/** A connection that has lived for less, and on which nothing was answered, has ended nothing. */
+const SHORT_MS = 1000
 
 export interface ReconnectOptions {
   /** How long it is tried. */
@@ -30,7 +33,7 @@ export class Reconnect {
   #turn = 0
   #pauseMs = 0
   #beganMs = 0
-  #backMs = -STABLE_MS
+  #backMs = Number.NEGATIVE_INFINITY
   #last: Error | undefined
   #wait: NodeJS.Timeout | undefined
   #limit: NodeJS.Timeout | undefined
@@ -44,11 +47,16 @@ export class Reconnect {
     return performance.now() - this.#beganMs
   }
 
-  /** The upstream is gone. Whether that is another outage than the last one. */
-  begin(): boolean {
+  /**
+   * The upstream is gone. `was`: what had come of the last time that it was back: `nothing` was asked and answered; `some`
+   * of what was sent again was not; or `all` of it was. What dies of one request again and again is in one outage, with
+   * its growing pauses and its limit.
+   */
+  begin(was: 'nothing' | 'some' | 'all'): void {
     const nowMs = performance.now()
-    const isNew = nowMs - this.#backMs >= STABLE_MS
-    if (isNew) {
+    const upMs = nowMs - this.#backMs
+    const isSettled = was === 'all' || (was === 'nothing' && upMs >= SHORT_MS)
+    if (isSettled || upMs >= STABLE_MS) {
       this.#beganMs = nowMs
       this.#pauseMs = 0
       this.#last = undefined
@@ -57,7 +65,6 @@ export class Reconnect {
     const leftMs = Math.max(0, this.#beganMs + this.#options.limitMs - nowMs)
     this.#limit = setTimeout(() => this.#giveUp(), leftMs)
     this.#again(++this.#turn)
-    return isNew
   }
 
   /** The upstream is back: to be told at once, for it may be gone again in a moment. */

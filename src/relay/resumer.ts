@@ -61,6 +61,8 @@ export interface Resuming {
   readonly limitMs: number
   /** How many bytes of writes are kept until they are flushed, to be made again. */
   readonly replayBytes: number
+  /** Since when the upstream is there, by `commonMs`: what others have lost before that is not this session's business. */
+  readonly sinceMs?: number | undefined
   /** What the other connections say that this one flushes for. */
   readonly others?: (() => Promise<readonly FlushTimes[]>) | undefined
   readonly tell: (event: ResumeEvent) => void
@@ -94,6 +96,9 @@ export class Resumer {
   readonly #outcome: Outcome
   readonly #reconnect: Reconnect
   #diedMs = 0
+  /** As it was when the upstream came back last: how many requests there had been, and how many of them were answered. */
+  #sentAgain = 0
+  #answered = 0
 
   constructor(options: Resuming, parts: Parts, outcome: Outcome) {
     this.#options = options
@@ -112,8 +117,10 @@ export class Resumer {
   /** The upstream has died. */
   begin(error?: Error): void {
     this.#diedMs = commonMs()
-    this.#options.tell({ kind: 'lost', inFlight: this.#parts.pending.count, error })
-    this.#reconnect.begin()
+    const { pending } = this.#parts
+    this.#options.tell({ kind: 'lost', inFlight: pending.count, error })
+    const isNone = pending.added - pending.count === this.#answered
+    this.#reconnect.begin(pending.hasOneOf(this.#sentAgain) ? 'some' : isNone ? 'nothing' : 'all')
   }
 
   /** Nobody wants it back any more. */
@@ -174,6 +181,8 @@ export class Resumer {
     const failed = pending.slots().filter(slot => this.#settle(slot)).length
     if (failed > 0) keep.hasFailed(failed)
     const again = this.#sendAgain()
+    this.#sentAgain = pending.added
+    this.#answered = pending.added - pending.count
     const { tell } = this.#options
     tell({ kind: 'back', ms: Math.round(this.#reconnect.awayMs), again, replayed, isUnsure: keep.isUnsure })
     if (lost !== undefined) tell({ kind: 'writes lost', ...lost })

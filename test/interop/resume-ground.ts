@@ -90,7 +90,7 @@ export async function fioVerifies(
 
 /**
  * Has a server crash and come back so many times under a client that works, which is begun anew as often as that takes.
- * How long each time nothing moved after the server was started again, in milliseconds: until the session went on.
+ * How long each time nothing moved after the server took connections again, in milliseconds: until the session went on.
  */
 export async function crashes(
   count: number,
@@ -114,12 +114,12 @@ export async function crashes(
       isAway = true
       await server.crash()
       await delay(AWAY_MS)
-      const began = Date.now()
       await server.comeBack()
+      const began = Date.now()
       isAway = false
       while (backs(gateway).length === back && isWorking() && failure === undefined) await delay(5)
       const at = backs(gateway)[back]
-      if (at !== undefined) waits.push(at - began)
+      if (at !== undefined) waits.push(Math.max(0, at - began))
     }
   }
   const client = async (): Promise<void> => {

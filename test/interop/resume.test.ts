@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Opt } from '../../src/protocol/constants.ts'
 import { seededBytes } from '../support/disk.ts'
+import type { LogLine } from '../support/gateway.ts'
 import { requires } from '../support/requires.ts'
+import { waitFor } from '../support/wait.ts'
 import { allow, config, tcpDoor, tlsDoor } from './configs.ts'
 import { AS_NOBODY, home } from './fio-home.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
@@ -64,9 +66,10 @@ requires('nbdkit')('a server that loses what was not flushed', () => {
       await server.comeBack()
       expect([await flushes(client), await flushes(client)]).toEqual([EIO, 0])
     }
-    const lost = running.log().filter(({ msg }) => msg === 'unflushed writes lost')
-    expect(lost).toHaveLength(CYCLES)
-    expect(lost[0]).toMatchObject({ level: 'error', export: 'disk', bytes: 4096, ranges: 1 })
+    const lost = (): readonly LogLine[] => running.log().filter(({ msg }) => msg === 'unflushed writes lost')
+    // A worker's lines come by way of the main process.
+    await waitFor('a line for each', () => lost().length === CYCLES)
+    expect(lost()[0]).toMatchObject({ level: 'error', export: 'disk', bytes: 4096, ranges: 1 })
   })
 
   test('is no matter where all was flushed, or nothing written', async ({ forgetful, gateway }) => {

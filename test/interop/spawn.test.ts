@@ -106,7 +106,9 @@ requires(
     const running = await gateway(config([tcpDoor()], exports, folders(dir)))
     const { client } = await on(running, 'mem')
     process.kill(serversIn(running)[0] ?? 0, 'SIGKILL')
-    await client.closed()
+    // Its session goes on with the next one.
+    await running.waitForLog(({ msg }) => msg === 'upstream back')
+    await client.disconnect()
     expect(await running.waitForLog(({ msg }) => msg === 'server ended')).toMatchObject({ why: 'SIGKILL' })
     await runOk(['nbdinfo', '--size', uriOf(running, 'mem')])
     const [, stopped = 0] = serversIn(running)
