@@ -1,5 +1,6 @@
 import { isIP } from 'node:net'
 import type { MiddlewareHandler } from 'hono'
+import { isPagePath } from './page-files.ts'
 import type { TokenCheck } from './token.ts'
 
 /** Anybody may know that the process is there and whether it is ready: balancers send no tokens. */
@@ -17,9 +18,26 @@ export function guard(host: string, token: TokenCheck | undefined): MiddlewareHa
     }
     const isKnown = token(context.req.header('authorization'))
     context.set('isKnown', isKnown)
-    if (isKnown || OPEN_PATHS.includes(context.req.path)) return await next()
+    const { path } = context.req
+    if (isKnown || OPEN_PATHS.includes(path) || isPagePath(path)) return await next()
     context.header('WWW-Authenticate', 'Bearer')
     return context.json({ error: 'a token is needed' }, 401)
+  }
+}
+
+/**
+ * For the admin socket, which a browser reaches only through a forward (`ssh -L 9180:/run/nbdgate/admin.sock`): no other page
+ * may use that. Programs call the gateway whatever they like, so of names only those are refused that somebody can own.
+ */
+export function forwardGuard(): MiddlewareHandler {
+  return async (context, next) => {
+    const host = context.req.header('host') ?? ''
+    const origin = context.req.header('origin')
+    if (!isOwnName(host, '') && host.includes('.'))
+      return context.json({ error: 'this is not the name of this host' }, 421)
+    const own = [undefined, `http://${host}`, `https://${host}`]
+    if (!own.includes(origin)) return context.json({ error: 'not from another page' }, 403)
+    return await next()
   }
 }
 

@@ -1,6 +1,8 @@
 import type { SharingMode } from '../config/config.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import type { Explanation } from '../policy/explain.ts'
 
 /** A session as those who run the gateway see it. */
@@ -81,6 +83,47 @@ export interface OverlayFacts {
 /** What came of an order to remove an overlay. */
 export type OverlayRemoval = 'removed' | 'unknown' | 'in use'
 
+/** A visitor that waits until an export is free. */
+export interface WaitingFacts {
+  /** The `conn` of its log lines; if it gets its place, the `id` of its session. */
+  readonly id: number
+  readonly export: string
+  readonly sharing: string
+  readonly who: string
+  readonly peer: string
+  readonly access: 'read' | 'write'
+  /** ISO 8601. */
+  readonly since: string
+}
+
+/** A file with certificates or revocation lists that the configuration names. */
+export interface CertificateFacts {
+  readonly use: 'server' | 'client-ca' | 'crl' | 'upstream-client' | 'upstream-ca'
+  readonly file: string
+  /** When the first in it ends, ISO 8601; undefined: never, or it can not be read. */
+  readonly ends: string | undefined
+  /** `soon`: within a week. */
+  readonly state: 'good' | 'soon' | 'over' | 'unreadable'
+}
+
+/** The gateway itself. */
+export interface GatewayFacts {
+  readonly version: string
+  readonly node: string
+  /** When it started, ISO 8601. */
+  readonly since: string
+  /** Processes that sessions run in; 0: they run in the main process. */
+  readonly workers: number
+  readonly doors: readonly { readonly kind: string; readonly address: string }[]
+  readonly draining: boolean
+  /** From accept to close, and how many there may be. */
+  readonly connections: number
+  readonly connectionsLimit: number
+  readonly lastReload: 'reloaded' | 'failed' | undefined
+  /** Nothing can be written to the audit trail. */
+  readonly auditFailing: boolean
+}
+
 /** An export as it is configured, and what is going on there. */
 export interface ExportFacts {
   readonly name: string
@@ -128,6 +171,18 @@ export interface Observed {
   metrics(): Promise<readonly (readonly MetricFamily[])[]>
   /** What has to be so to serve these exports; without names all of them. */
   readiness(names?: readonly string[]): Promise<readonly ReadinessCheck[]>
+  /** Undefined while the gateway starts. */
+  about(): GatewayFacts | undefined
+  /** What has passed since the gateway has started, in the order of the configuration. */
+  traffic(): Promise<readonly ExportTraffic[]>
+  /** Which regions of an export are asked for; counted from the first question on. Undefined: there is no such export. */
+  regions(name: string): Promise<RegionFacts | undefined>
+  /** The oldest first. */
+  waiting(): readonly WaitingFacts[]
+  /** The last ones, the newest first. */
+  refusals(): readonly GatewayEvent[]
+  /** Looked at every half minute at most. */
+  certificates(): readonly CertificateFacts[]
   /** Tells of all that happens from now on; returns what ends that. */
   listen(listener: (event: GatewayEvent) => void): () => void
 }

@@ -1,8 +1,8 @@
 /** What the admin API answers, as schemas: the OpenAPI description is made of them. Fields are stable within `/v1`. */
 import { z } from '@hono/zod-openapi'
 
-const rights = z.enum(['read', 'write'])
-const time = z.iso.datetime().describe('ISO 8601.')
+export const rights = z.enum(['read', 'write'])
+export const time = z.iso.datetime().describe('ISO 8601.')
 
 export const sessionSchema = z
   .object({

@@ -9,8 +9,9 @@ import { createAdaptorServer } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { DoorError } from '../doors/errors.ts'
 import { listenPrivately } from '../doors/unix.ts'
-import { guard } from './guard.ts'
+import { forwardGuard, guard } from './guard.ts'
 import type { Managed, Observed } from './managed.ts'
+import { loadPage } from './page-files.ts'
 import { allRoutes, viewRoutes } from './routes.ts'
 import { loadToken } from './token.ts'
 import type { AdminEnv } from './views.ts'
@@ -53,7 +54,7 @@ export interface AdminHttp {
  */
 export async function openAdmin({ path, given }: AdminSocket, managed: Managed): Promise<Admin> {
   const closing = new AbortController()
-  const server = serve(allRoutes(managed, { signal: closing.signal }))
+  const server = serve(allRoutes(managed, { guard: forwardGuard(), signal: closing.signal, page: loadPage() }))
   if (given !== undefined) {
     await listenOn(server, given, path)
     return { address: path, close: () => close(server, closing) }
@@ -72,7 +73,7 @@ export async function openAdmin({ path, given }: AdminSocket, managed: Managed):
 export async function openAdminHttp({ host, port, tokenFile, given }: AdminHttp, observed: Observed): Promise<Admin> {
   const token = tokenFile === undefined ? undefined : loadToken(tokenFile)
   const closing = new AbortController()
-  const server = serve(viewRoutes(observed, { guard: guard(host, token), signal: closing.signal }))
+  const server = serve(viewRoutes(observed, { guard: guard(host, token), signal: closing.signal, page: loadPage() }))
   const shown = host.includes(':') ? `[${host}]` : host
   await listenOn(server, given ?? { host, port }, `${shown}:${port}`)
   const bound = server.address()

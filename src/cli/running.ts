@@ -1,5 +1,7 @@
 import type {
+  CertificateFacts,
   ExportFacts,
+  GatewayFacts,
   LeaseFacts,
   Managed,
   OverlayFacts,
@@ -8,10 +10,14 @@ import type {
   ReloadResult,
   SessionExplanation,
   SessionFacts,
+  WaitingFacts,
 } from '../admin/managed.ts'
 import type { Gateway } from '../gateway/gateway.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import { RecentRefusals } from '../observe/recent-refusals.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Ending } from './ending.ts'
 import type { Reloading } from './reloading.ts'
@@ -20,12 +26,14 @@ import type { Reloading } from './reloading.ts'
 export class Running implements Managed {
   readonly #reloading: Reloading
   readonly #telemetry: Telemetry
+  readonly #refusals: RecentRefusals
   #gateway: Gateway | undefined
   #ending: Ending | undefined
 
   constructor(reloading: Reloading, telemetry: Telemetry) {
     this.#reloading = reloading
     this.#telemetry = telemetry
+    this.#refusals = new RecentRefusals(telemetry.events)
   }
 
   begin(gateway: Gateway, ending: Ending): void {
@@ -76,6 +84,30 @@ export class Running implements Managed {
   async readiness(names?: readonly string[]): Promise<readonly ReadinessCheck[]> {
     const starting = [{ name: 'doors', problems: ['the gateway is still starting'] }] as const
     return (await this.#gateway?.readiness(names)) ?? starting
+  }
+
+  about(): GatewayFacts | undefined {
+    return this.#gateway?.about()
+  }
+
+  async traffic(): Promise<readonly ExportTraffic[]> {
+    return (await this.#gateway?.traffic()) ?? []
+  }
+
+  async regions(name: string): Promise<RegionFacts | undefined> {
+    return await this.#gateway?.regions(name)
+  }
+
+  waiting(): readonly WaitingFacts[] {
+    return this.#gateway?.waiting() ?? []
+  }
+
+  refusals(): readonly GatewayEvent[] {
+    return this.#refusals.list()
+  }
+
+  certificates(): readonly CertificateFacts[] {
+    return this.#gateway?.certificates() ?? []
   }
 
   listen(listener: (event: GatewayEvent) => void): () => void {

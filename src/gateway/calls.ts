@@ -11,6 +11,8 @@ import type { Config, DiscoveryConfig } from '../config/config.ts'
 import type { Accepted, TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import type { Rights } from '../policy/identity.ts'
 import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
@@ -96,6 +98,9 @@ export interface WorkerCalls {
 
   /** What it has counted. */
   families(): readonly MetricFamily[]
+  /** The same of its exports alone, and of an export's regions, as SessionMeters has them. */
+  traffic(): readonly ExportTraffic[]
+  regions(name: string): RegionFacts | undefined
 
   /** As SessionBook has them. */
   sessions(): readonly SessionFacts[]

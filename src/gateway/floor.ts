@@ -8,6 +8,8 @@ import type { Door } from '../doors/door.ts'
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { Preparing } from '../preparing/preparing.ts'
 import type { FlushTimes } from '../relay/keep.ts'
@@ -62,6 +64,12 @@ export interface Floor {
 
   /** What each of the processes has counted. */
   gather(): Promise<readonly (readonly MetricFamily[])[]>
+
+  /** What has passed on exports, of each of the processes with sessions. */
+  traffic(): Promise<readonly (readonly ExportTraffic[])[]>
+
+  /** Which regions of an export are asked for, of each of them that knows; counted for some seconds from now on. */
+  regions(name: string): Promise<readonly RegionFacts[]>
 
   /** What the rules say of one of them now; undefined if there is none of this number. */
   explain(conn: number): Promise<SessionExplanation | undefined>

@@ -3,7 +3,14 @@
  * opens the doors of the floor, where a session is started for every visitor that the limits let in, and changes all of it
  * for another configuration while sessions run.
  */
-import type { LeaseFacts, OverlayFacts, OverlayRemoval, SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type {
+  LeaseFacts,
+  OverlayFacts,
+  OverlayRemoval,
+  SessionExplanation,
+  SessionFacts,
+  WaitingFacts,
+} from '../admin/managed.ts'
 import type { Config, DiscoveryConfig } from '../config/config.ts'
 import { upstreamsOf } from '../config/named-files.ts'
 import type { Door } from '../doors/door.ts'
@@ -19,7 +26,7 @@ import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
 import type { Floor, Plane } from './floor.ts'
 import type { Handed } from './handed.ts'
-import { leaseFacts, releaseLease } from './lease-admin.ts'
+import { leaseFacts, releaseLease, waitingFacts } from './lease-admin.ts'
 import { keepLeases } from './lease-keeper.ts'
 import { Limits } from './limits.ts'
 import { LocalFloor } from './local-floor.ts'
@@ -72,6 +79,9 @@ export interface Gateway extends Overview {
 
   /** Who is on which export, the oldest first. */
   leases(): readonly LeaseFacts[]
+
+  /** Who waits for an export, the oldest first. */
+  waiting(): readonly WaitingFacts[]
 
   /** Ends the sessions of an export's holders, or of one, and waits until their leases are free; how many there were. */
   releaseLease(name: string, holder: string | undefined): Promise<number>
@@ -126,8 +136,8 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const kept = { control, leases, audit, preparing, limits, log, telemetry }
   const plane: Plane = { ...kept, handed, seek, config: () => inForce, number: () => ++conn }
   const processes = processCount(config.workers)
-  const floor: Floor =
-    workers === undefined || processes === 1 ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
+  const isAlone = workers === undefined || processes === 1
+  const floor: Floor = isAlone ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
   let isOpen = false
   const inTurn = turns()
   /** What upstreams list has changed. */
@@ -228,6 +238,9 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     isDraining: () => draining,
     lastReload: () => telemetry.lastReload,
     gather: () => floor.gather(),
+    traffic: () => floor.traffic(),
+    regions: name => floor.regions(name),
+    workers: isAlone ? 0 : processes,
   })
   return {
     get doors() {
@@ -239,6 +252,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     kick: id => floor.kick(id),
     leases: leaseList,
     overlays: preparing,
+    waiting: () => leases.waiting().map(waitingFacts),
     releaseLease: (name, holder) => releaseLease(leases, name, holder, conns => floor.retire(conns, 'lease released')),
     reload,
     drain,

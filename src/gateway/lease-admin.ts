@@ -1,12 +1,28 @@
-import type { LeaseFacts } from '../admin/managed.ts'
+import type { LeaseFacts, WaitingFacts } from '../admin/managed.ts'
 import { printable } from '../protocol/strings.ts'
-import type { Lease, Leases } from '../sharing/leases.ts'
+import type { Lease, Leases, Waiter } from '../sharing/leases.ts'
 
 /** A lease as those who run the gateway see it. */
 export function leaseFacts({ export: name, mode, who, peer, access, sinceMs, sessions, gateway }: Lease): LeaseFacts {
   const since = new Date(sinceMs).toISOString()
   const facts = { export: printable(name), sharing: mode, holder: who, peer, access, since, sessions }
   return gateway === undefined ? facts : { ...facts, gateway }
+}
+
+/** A visitor that waits for its place as those who run the gateway see it. */
+export function waitingFacts({
+  claim: { session, export: name, mode, who, peer, access },
+  sinceMs,
+}: Waiter): WaitingFacts {
+  return {
+    id: session,
+    export: printable(name),
+    sharing: mode,
+    who,
+    peer,
+    access,
+    since: new Date(sinceMs).toISOString(),
+  }
 }
 
 /**

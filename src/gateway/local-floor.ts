@@ -2,6 +2,8 @@ import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception } from '../doors/door.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
@@ -75,6 +77,15 @@ export class LocalFloor implements Floor {
 
   async gather(): Promise<readonly (readonly MetricFamily[])[]> {
     return [this.#telemetry.families()]
+  }
+
+  async traffic(): Promise<readonly (readonly ExportTraffic[])[]> {
+    return [this.#telemetry.meters.traffic()]
+  }
+
+  async regions(name: string): Promise<readonly RegionFacts[]> {
+    const regions = this.#telemetry.meters.regions(name)
+    return regions === undefined ? [] : [regions]
   }
 
   async explain(conn: number): Promise<SessionExplanation | undefined> {

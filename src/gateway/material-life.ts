@@ -1,3 +1,4 @@
+import type { CertificateFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import { upstreamsOf } from '../config/named-files.ts'
 import { gauge, type MetricFamily } from '../observe/metric-family.ts'
@@ -8,7 +9,7 @@ const SOON_MS = 7 * 86_400_000
 
 /** A file of key material, and when it ends (milliseconds of the epoch); undefined: it can not be read. */
 export interface MaterialLife {
-  readonly use: 'server' | 'client-ca' | 'crl' | 'upstream-client' | 'upstream-ca'
+  readonly use: CertificateFacts['use']
   readonly file: string
   readonly endsMs: number | undefined
 }
@@ -40,6 +41,16 @@ function endOf(use: MaterialLife['use'], file: string, nowMs: number): number | 
   } catch {
     return undefined
   }
+}
+
+/** The same for those who run the gateway. */
+export function certificateFacts(lives: readonly MaterialLife[], nowMs: number): readonly CertificateFacts[] {
+  return lives.map(({ use, file, endsMs }) => ({
+    use,
+    file,
+    ends: endsMs === undefined || !Number.isFinite(endsMs) ? undefined : new Date(endsMs).toISOString(),
+    state: endsMs === undefined ? 'unreadable' : endsMs < nowMs ? 'over' : endsMs - nowMs < SOON_MS ? 'soon' : 'good',
+  }))
 }
 
 /** When certificates and revocation lists end, and which of them do within a week. */

@@ -2,16 +2,19 @@
  * The gateway as seen from outside: its metrics, whether it is ready, what its exports do. All is put together when
  * somebody asks. The sessions may run elsewhere: what they count comes as plain data, from as many processes as there are.
  */
-import type { ExportFacts, LeaseFacts, Observed, ReadinessCheck, SessionFacts } from '../admin/managed.ts'
+import type { ExportFacts, GatewayFacts, LeaseFacts, Observed, ReadinessCheck, SessionFacts } from '../admin/managed.ts'
 import type { Config, ExportConfig } from '../config/config.ts'
 import { upstreamText } from '../config/upstream-text.ts'
 import type { Audit } from '../observe/audit.ts'
 import { gauge, type MetricFamily, type Value } from '../observe/metric-family.ts'
-import { exportLabel } from '../observe/session-meters.ts'
+import { type RegionFacts, sumRegions } from '../observe/region-counts.ts'
+import { type ExportTraffic, exportLabel } from '../observe/session-meters.ts'
+import { VERSION } from '../observe/version.ts'
 import { printable } from '../protocol/strings.ts'
 import { buildFamilies } from './build-info.ts'
-import { type MaterialLife, materialFamilies, materialLives } from './material-life.ts'
+import { certificateFacts, type MaterialLife, materialFamilies, materialLives } from './material-life.ts'
 import { findings } from './material-watch.ts'
+import { sumTraffic } from './traffic.ts'
 import { UpstreamHealth } from './upstream-health.ts'
 
 /** How long what was found in files of key material holds. */
@@ -25,28 +28,44 @@ export interface OverviewOptions {
   /** Connections that count against `limits.sessions`. */
   readonly connections: () => number
   readonly audit: Audit
-  readonly doors: () => readonly { readonly kind: string }[]
+  readonly doors: () => GatewayFacts['doors']
   readonly isDraining: () => boolean
   readonly lastReload: () => 'reloaded' | 'failed' | undefined
   /** What each process with sessions has counted. */
   readonly gather: () => Promise<readonly (readonly MetricFamily[])[]>
+  /** The same of exports alone, and of the regions of one. */
+  readonly traffic: () => Promise<readonly (readonly ExportTraffic[])[]>
+  readonly regions: (name: string) => Promise<readonly RegionFacts[]>
+  /** Processes that sessions run in beside this one. */
+  readonly workers: number
 }
 
 /** What an overview can tell. */
-export type Overview = Pick<Observed, 'exports' | 'metrics' | 'readiness'>
+export type Overview = Pick<
+  Observed,
+  'about' | 'certificates' | 'exports' | 'metrics' | 'readiness' | 'regions' | 'traffic'
+>
 
 export function createOverview(options: OverviewOptions): Overview {
   const { config, gather } = options
   const health = new UpstreamHealth()
   const material = new MaterialView(config)
   const startMs = Date.now()
-  const markServing = async (): Promise<void> => {
-    const serving = new Set((await options.sessions()).map(session => session.export))
+  const markServing = async (): Promise<readonly SessionFacts[]> => {
+    const sessions = await options.sessions()
+    const serving = new Set(sessions.map(session => session.export))
     for (const each of config().exports) if (serving.has(printable(each.name))) health.serves(each)
+    return sessions
   }
   return {
-    exports: async () =>
-      exportFacts(options, health, { processes: await gather(), sessions: await options.sessions() }),
+    about: () => aboutGateway(options, startMs),
+    certificates: () => certificateFacts(material.lives(), Date.now()),
+    traffic: async () => sumTraffic(config().exports, await options.traffic()),
+    regions: async name => await regionsOf(options, name),
+    exports: async () => {
+      const traffic = sumTraffic(config().exports, await options.traffic())
+      return exportFacts(options, health, { traffic, sessions: await markServing() })
+    },
     metrics: async () => {
       await markServing()
       // Not waited for: what it finds is in the next scrape.
@@ -66,6 +85,29 @@ export function createOverview(options: OverviewOptions): Overview {
       ] satisfies ReadinessCheck[]
     },
   }
+}
+
+function aboutGateway(options: OverviewOptions, startMs: number): GatewayFacts {
+  const { config, workers, audit } = options
+  return {
+    version: VERSION,
+    node: process.versions.node,
+    since: new Date(startMs).toISOString(),
+    workers,
+    doors: options.doors().map(({ kind, address }) => ({ kind, address })),
+    draining: options.isDraining(),
+    connections: options.connections(),
+    connectionsLimit: config().limits.sessions,
+    lastReload: options.lastReload(),
+    auditFailing: audit.state()?.failing === true,
+  }
+}
+
+/** What nobody has counted, since nobody has been there, is nothing. */
+async function regionsOf({ config, regions }: OverviewOptions, name: string): Promise<RegionFacts | undefined> {
+  const found = config().exports.find(each => printable(each.name) === name)
+  if (found === undefined) return undefined
+  return sumRegions(await regions(found.name)) ?? { sizeBytes: 0, regionBytes: 1, reads: [], writes: [] }
 }
 
 /** Files of key material, looked at now and then. */
@@ -161,22 +203,17 @@ function auditFamilies(audit: Audit): readonly MetricFamily[] {
 
 /** What is going on where the sessions are. */
 interface Going {
-  readonly processes: readonly (readonly MetricFamily[])[]
+  readonly traffic: readonly ExportTraffic[]
   readonly sessions: readonly SessionFacts[]
 }
 
 function exportFacts(
   options: OverviewOptions,
   health: UpstreamHealth,
-  { processes, sessions }: Going,
+  { traffic, sessions }: Going,
 ): readonly ExportFacts[] {
   const leases = options.leases()
-  const bytes = processes.flat().filter(({ name }) => name === 'nbdgate_payload_bytes_total')
-  const sum = (name: string, direction: string): number =>
-    bytes
-      .flatMap(({ values }) => values)
-      .filter(({ labels }) => labels.export === exportLabel(name) && labels.direction === direction)
-      .reduce((total, { value }) => total + value, 0)
+  const passed = new Map(traffic.map(each => [each.name, each]))
   return options.config().exports.map(each => {
     const name = printable(each.name)
     const known = health.of(each)
@@ -189,8 +226,8 @@ function exportFacts(
       sharing: each.sharing.mode,
       sessions: sessions.filter(session => session.export === name).map(({ id }) => id),
       leases: leases.filter(lease => lease.export === name),
-      bytesRead: sum(each.name, 'read'),
-      bytesWritten: sum(each.name, 'write'),
+      bytesRead: passed.get(exportLabel(each.name))?.bytesRead ?? 0,
+      bytesWritten: passed.get(exportLabel(each.name))?.bytesWritten ?? 0,
     }
   })
 }

@@ -82,8 +82,8 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown, resume })
       relay = running
       flushKey = way?.flushKey ?? ''
-      const { rights: granted, rule } = opened
-      uncount = context.meters.begin(running, { export: opened.name, rights: granted })
+      const { rights: granted, rule, sizeBytes } = opened
+      uncount = context.meters.begin(running, { export: opened.name, rights: granted, sizeBytes })
       const place = { door: host.door, export: printable(opened.name), rights: granted, lease: host.lease, rule }
       const { peer, via } = visitor
       told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }

@@ -7,6 +7,8 @@ import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, Door } from '../doors/door.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import { commonMs, type FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import { DoorSet } from './door-set.ts'
@@ -94,6 +96,15 @@ export class WorkerFloor implements Floor {
   async gather(): Promise<readonly (readonly MetricFamily[])[]> {
     const workers = await this.#all(({ link }) => inTime(link.ask('families'), []))
     return [this.#plane.telemetry.families(), ...workers]
+  }
+
+  async traffic(): Promise<readonly (readonly ExportTraffic[])[]> {
+    return await this.#all(({ link }) => inTime(link.ask('traffic'), []))
+  }
+
+  async regions(name: string): Promise<readonly RegionFacts[]> {
+    const found = await this.#all(({ link }) => inTime(link.ask('regions', name), undefined))
+    return found.filter(each => each !== undefined)
   }
 
   async explain(conn: number): Promise<SessionExplanation | undefined> {

@@ -8,6 +8,8 @@ import type { Config } from '../config/config.ts'
 import type { Accepted, RoomReception } from '../doors/door.ts'
 import { type Log, logLines } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
+import type { RegionFacts } from '../observe/region-counts.ts'
+import type { ExportTraffic } from '../observe/session-meters.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
@@ -114,6 +116,14 @@ class Worker implements WorkerCalls {
 
   families(): readonly MetricFamily[] {
     return this.#telemetry.families()
+  }
+
+  traffic(): readonly ExportTraffic[] {
+    return this.#telemetry.meters.traffic()
+  }
+
+  regions(name: string): RegionFacts | undefined {
+    return this.#telemetry.meters.regions(name)
   }
 
   sessions(): readonly SessionFacts[] {

@@ -7,6 +7,7 @@
  */
 import { Cmd } from '../protocol/constants.ts'
 import { Histogram } from './histogram.ts'
+import type { RegionCounts } from './region-counts.ts'
 
 const TIMED_REQUESTS = 8
 const TIMED_HANDOVERS = 16
@@ -38,6 +39,8 @@ export class ExportMeter {
   lostBytes = 0
   /** Requests that were sent again to an upstream that was away. */
   sentAgain = 0
+  /** Told of each request while somebody watches. */
+  regions: RegionCounts | undefined = undefined
   #requests = 0
   // One for each way: in a strict alternation a common one would only ever time the same.
   readonly #handovers: Record<Handover, number> = { request: 0, reply: 0 }

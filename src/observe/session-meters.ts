@@ -1,5 +1,7 @@
 import { printable } from '../protocol/strings.ts'
-import { ExportMeter } from './export-meter.ts'
+import { ExportMeter, type RequestKind } from './export-meter.ts'
+import type { RegionFacts } from './region-counts.ts'
+import { RegionWatch } from './region-watch.ts'
 
 /** What a session's relay counts, as far as metrics go. */
 export interface Counts {
@@ -22,6 +24,13 @@ export interface Use {
   }
 }
 
+/** How a session begins. */
+export interface Beginning {
+  readonly export: string
+  readonly rights: string
+  readonly sizeBytes: bigint
+}
+
 /** What has passed on one export, of all its sessions that there are and were. */
 export interface ExportTotals {
   /** As metrics name it. */
@@ -31,6 +40,18 @@ export interface ExportTotals {
   readonly inFlight: number
   /** The sessions that there are. */
   readonly uses: readonly Use[]
+}
+
+/** The same as plain data, without the sessions. */
+export interface ExportTraffic extends Counts {
+  /** As metrics name it. */
+  readonly name: string
+  /** Requests that the upstream has not answered. */
+  readonly inFlight: number
+  /** How often a session had to wait for its rate limit. */
+  readonly waits: number
+  /** Answered requests that were timed, by how long the upstream took: a count for each of `BOUNDS_SECONDS`, and for what is longer. */
+  readonly latency: Readonly<Record<RequestKind, readonly number[]>>
 }
 
 /** Where exports are counted that the configuration does not have any more. */
@@ -44,6 +65,8 @@ interface Entry {
   readonly uses: Set<Use>
   /** Of sessions that have ended. */
   past: Counts
+  /** As the session knows it that has begun last. */
+  sizeBytes: number | undefined
 }
 
 /** An export as metrics name it. */
@@ -54,6 +77,7 @@ export function exportLabel(name: string): string {
 /** The sessions of one process, by export; what has ended stays counted. */
 export class SessionMeters {
   readonly #entries = new Map<string, Entry>()
+  readonly #watch = new RegionWatch()
 
   /** Counts by these exports alone; what others have counted goes to one sum, and so does what is still to come of them. */
   retain(names: readonly string[]): void {
@@ -64,6 +88,7 @@ export class SessionMeters {
       other.past = sum([other.past, entry.past])
       other.meter.add(entry.meter)
       for (const use of entry.uses) other.uses.add(use)
+      this.#watch.end(entry.meter)
       this.#entries.delete(name)
     }
     for (const name of names) this.#entry(name)
@@ -75,13 +100,11 @@ export class SessionMeters {
   }
 
   /** A session has begun; returns what tells that it has ended. */
-  begin(
-    relay: Use['relay'],
-    { export: name, rights }: { readonly export: string; readonly rights: string },
-  ): () => void {
+  begin(relay: Use['relay'], { export: name, rights, sizeBytes }: Beginning): () => void {
     const entry = this.#entries.get(name) ?? this.#entry(OTHER)
     const use = { rights, relay }
     entry.meter.opened++
+    entry.sizeBytes = Number(sizeBytes)
     entry.uses.add(use)
     return () => {
       // Its export may have gone from the configuration meanwhile.
@@ -101,8 +124,32 @@ export class SessionMeters {
     }))
   }
 
+  traffic(): readonly ExportTraffic[] {
+    return this.totals().map(({ name, meter, counts, inFlight }) => {
+      const { read, write, flush, other } = meter.upstream
+      const latency = {
+        read: [...read.counts],
+        write: [...write.counts],
+        flush: [...flush.counts],
+        other: [...other.counts],
+      }
+      return { name, ...counts, inFlight, waits: meter.waits, latency }
+    })
+  }
+
+  /** What was counted of an export's regions since somebody asks for them; undefined while nothing is known of it. */
+  regions(name: string): RegionFacts | undefined {
+    const { meter, sizeBytes } = this.#entries.get(name) ?? {}
+    return meter === undefined || sizeBytes === undefined ? undefined : this.#watch.look(meter, sizeBytes)
+  }
+
   #entry(name: string): Entry {
-    const entry = this.#entries.get(name) ?? { meter: new ExportMeter(), uses: new Set(), past: sum([]) }
+    const entry = this.#entries.get(name) ?? {
+      meter: new ExportMeter(),
+      uses: new Set(),
+      past: sum([]),
+      sizeBytes: undefined,
+    }
     this.#entries.set(name, entry)
     return entry
   }

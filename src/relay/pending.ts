@@ -82,6 +82,7 @@ export class Pending {
     this.#missing[slot] = expectedBytes
     this.#began[slot] = this.#meter.begin(type)
     this.#order[slot] = ++this.#added
+    this.#meter.regions?.count(type, head, offsetAt, length)
     // The generation makes a second reply to a slot that has been used again since an unknown cookie.
     const generation = ((this.#generation[slot] ?? 0) + 1) >>> 0
     this.#generation[slot] = generation

@@ -12,7 +12,7 @@ import { type HoldRecord, type HoldsRecord, parseRequest, type RequestRecord } f
 import { holdsOf, type Known, KnownSessions } from './etcd-sessions.ts'
 import { EtcdStore, type Life, type StoreOptions } from './etcd-store.ts'
 import type { Term } from './fence.ts'
-import type { Claim, ClaimAnswer, Lease, LeaseListener, Leases, Misfit, Patience } from './leases.ts'
+import type { Claim, ClaimAnswer, Lease, LeaseListener, Leases, Misfit, Patience, Waiter } from './leases.ts'
 import { MemoryLeases } from './memory-leases.ts'
 import { canShare, excludes } from './modes.ts'
 import { Turns } from './turns.ts'
@@ -41,7 +41,7 @@ export class EtcdLeases implements Leases {
   readonly #name: string
   readonly #known = new KnownSessions()
   /** Sessions that have a place here and wait for one in etcd. */
-  readonly #asking = new Set<number>()
+  readonly #asking = new Map<number, Waiter>()
   readonly #turns = new Turns(MAX_EXPORTS)
   /** Exports of which etcd may have more than there is. */
   readonly #stale = new Set<string>()
@@ -71,7 +71,7 @@ export class EtcdLeases implements Leases {
     const untilMs = bootMs() + patience.ms
     const answer = await this.#local.acquire(claim, patience)
     if (answer.kind !== 'held' || !this.#needsEtcd(claim)) return answer
-    this.#asking.add(claim.session)
+    this.#asking.set(claim.session, { claim, sinceMs: Date.now() })
     const taken = await this.#takeInTime(claim, untilMs, patience.signal).finally(() => {
       this.#asking.delete(claim.session)
     })
@@ -115,6 +115,10 @@ export class EtcdLeases implements Leases {
       return sessions.length === 0 ? [] : [{ ...lease, sessions }]
     })
     return [...own, ...this.#elsewhere().map(({ lease }) => lease)].toSorted((a, b) => a.sinceMs - b.sinceMs)
+  }
+
+  waiting(): readonly Waiter[] {
+    return [...this.#local.waiting(), ...this.#asking.values()].toSorted((a, b) => a.sinceMs - b.sinceMs)
   }
 
   adopt(modeOf: (name: string) => SharingMode | undefined): readonly Misfit[] {

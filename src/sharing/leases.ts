@@ -59,6 +59,13 @@ export interface Misfit {
   readonly by: Lease
 }
 
+/** A session that waits for its place. */
+export interface Waiter {
+  readonly claim: Claim
+  /** In milliseconds of the epoch. */
+  readonly sinceMs: number
+}
+
 /** How long to wait for a place; `signal`: nobody waits any more. */
 export interface Patience {
   readonly ms: number
@@ -86,6 +93,9 @@ export interface Leases {
 
   /** All that is held, the oldest first. */
   list(): readonly Lease[]
+
+  /** Those of this gateway who wait for a place, the oldest first. */
+  waiting(): readonly Waiter[]
 
   /**
    * Puts exports under other modes (undefined: it is gone, and all may stay), and says which sessions have no place in

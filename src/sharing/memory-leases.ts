@@ -1,5 +1,5 @@
 import type { SharingMode } from '../config/config.ts'
-import type { Claim, ClaimAnswer, Lease, Leases, Misfit, Patience } from './leases.ts'
+import type { Claim, ClaimAnswer, Lease, Leases, Misfit, Patience, Waiter } from './leases.ts'
 import { canShare } from './modes.ts'
 
 /** How long who leaves is waited for: longer than a relay takes to see its upstream close. */
@@ -13,6 +13,7 @@ interface Held {
 
 interface Waiting {
   claim: Claim
+  readonly sinceMs: number
   /** Without patience it waits for nobody but those who leave. */
   readonly isPatient: boolean
   readonly answer: (answer: ClaimAnswer) => void
@@ -43,6 +44,7 @@ export class MemoryLeases implements Leases {
       }
       const waiting: Waiting = {
         claim,
+        sinceMs: this.#now(),
         isPatient: ms > 0,
         giveUp,
         answer: given => {
@@ -84,6 +86,11 @@ export class MemoryLeases implements Leases {
 
   list(): readonly Lease[] {
     const all = [...this.#held.keys()].flatMap(name => this.#leasesOf(name))
+    return all.toSorted((a, b) => a.sinceMs - b.sinceMs)
+  }
+
+  waiting(): readonly Waiter[] {
+    const all = [...this.#waiting.values()].flat().map(({ claim, sinceMs }) => ({ claim, sinceMs }))
     return all.toSorted((a, b) => a.sinceMs - b.sinceMs)
   }
 

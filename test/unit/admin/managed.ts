@@ -1,5 +1,6 @@
 /** A gateway that has what it is told to have. */
 import type { LeaseFacts, Managed, OverlayFacts, SessionFacts } from '../../../src/admin/managed.ts'
+import { BOUNDS_SECONDS } from '../../../src/observe/histogram.ts'
 import { gauge } from '../../../src/observe/metric-family.ts'
 
 export function session(id: number): SessionFacts {
@@ -38,6 +39,27 @@ export const OVERLAY: OverlayFacts = {
   pid: 4711,
 }
 
+const COUNTS = { reads: 3, writes: 2, flushes: 1, others: 0, refused: 0, bytesRead: 12288, bytesWritten: 8192 }
+const TIMES = [...BOUNDS_SECONDS.map((_, bucket) => bucket), 0]
+const LATENCY = { read: TIMES, write: TIMES, flush: TIMES, other: TIMES }
+
+const WAITING = {
+  id: 9,
+  export: 'disk',
+  sharing: 'exclusive',
+  who: 'cert:cn=bob',
+  peer: '192.0.2.8:40000',
+  access: 'write',
+  since: '2026-11-25T10:00:00.000Z',
+} as const
+
+const REFUSAL = {
+  kind: 'refused',
+  time: '2026-11-25T10:00:00.000Z',
+  what: 'refused',
+  facts: { who: 'cert:cn=mallory', export: 'disk', reason: 'no rule' },
+} as const
+
 export function managed(more: Partial<Managed> = {}): Managed {
   return {
     sessions: async () => [session(7)],
@@ -63,6 +85,24 @@ export function managed(more: Partial<Managed> = {}): Managed {
     ],
     metrics: async () => [[gauge('nbdgate_connections', 'Connections.', [[1]])]],
     readiness: async () => [{ name: 'doors', problems: [] }],
+    about: () => ({
+      version: '0.1.0',
+      node: '20.20.0',
+      since: '2026-11-25T10:00:00.000Z',
+      workers: 2,
+      doors: [{ kind: 'tls', address: '0.0.0.0:10809' }],
+      draining: false,
+      connections: 1,
+      connectionsLimit: 1000,
+      lastReload: undefined,
+      auditFailing: false,
+    }),
+    traffic: async () => [{ name: 'disk', ...COUNTS, inFlight: 4, waits: 0, latency: LATENCY }],
+    regions: async name =>
+      name === 'disk' ? { sizeBytes: 2, regionBytes: 1, reads: [0, 3], writes: [1, 0] } : undefined,
+    waiting: () => [WAITING],
+    refusals: () => [REFUSAL],
+    certificates: () => [{ use: 'server', file: 'server.pem', ends: '2027-11-25T10:00:00.000Z', state: 'good' }],
     listen: () => () => {},
     kick: async id => id === 7,
     releaseLease: async name => (name === 'disk' ? 1 : 0),

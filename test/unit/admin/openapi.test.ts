@@ -1,8 +1,16 @@
 import { Validator } from '@seriousme/openapi-schema-validator'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
+import {
+  certificateSchema,
+  gatewaySchema,
+  regionsSchema,
+  trafficSchema,
+  waitingSchema,
+} from '../../../src/admin/activity-schemas.ts'
 import { allRoutes, viewRoutes } from '../../../src/admin/routes.ts'
 import {
+  eventSchema,
   explanationSchema,
   exportSchema,
   leaseSchema,
@@ -64,6 +72,12 @@ it('answers are what the description says', async () => {
     ['GET', '/v1/sessions/7/explanation', explanationSchema.strict()],
     ['GET', '/v1/exports', z.strictObject({ exports: z.array(exportSchema.strict()) })],
     ['GET', '/v1/leases', z.strictObject({ leases: z.array(leaseSchema.strict()) })],
+    ['GET', '/v1/gateway', gatewaySchema.strict()],
+    ['GET', '/v1/traffic', trafficSchema.strict()],
+    ['GET', '/v1/regions?export=disk', regionsSchema.strict()],
+    ['GET', '/v1/waiting', z.strictObject({ waiting: z.array(waitingSchema.strict()) })],
+    ['GET', '/v1/refusals', z.strictObject({ refusals: z.array(eventSchema.strict()) })],
+    ['GET', '/v1/certificates', z.strictObject({ certificates: z.array(certificateSchema.strict()) })],
     ['DELETE', '/v1/leases?export=disk', z.strictObject({ released: z.literal(1) })],
     ['GET', '/v1/overlays', z.strictObject({ overlays: z.array(overlaySchema.strict()) })],
     ['POST', '/v1/reload', reloadSchema],

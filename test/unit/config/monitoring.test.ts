@@ -22,6 +22,9 @@ async function metricNames(): Promise<ReadonlySet<string>> {
     isDraining: () => false,
     lastReload: () => undefined,
     gather: async () => [telemetry.families()],
+    traffic: async () => [],
+    regions: async () => [],
+    workers: 0,
   })
   const families = (await overview.metrics()).flat()
   const series = families.flatMap(({ name, type }) =>

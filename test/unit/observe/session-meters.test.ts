@@ -15,8 +15,8 @@ it('goes on counting what a session has done after its end, and counts it once',
   const meters = new SessionMeters()
   meters.retain(['disk'])
   const [one, two] = [relay(), relay()]
-  const end = meters.begin(one, { export: 'disk', rights: 'write' })
-  meters.begin(two, { export: 'disk', rights: 'read' })
+  const end = meters.begin(one, { export: 'disk', rights: 'write', sizeBytes: 1024n })
+  meters.begin(two, { export: 'disk', rights: 'read', sizeBytes: 1024n })
   one.counters.reads = 5
   two.counters.reads = 2
   two.inFlight = 1
@@ -31,8 +31,8 @@ it('counts exports that are not configured any more as one, and loses nothing of
   const meters = new SessionMeters()
   meters.retain(['a', 'b'])
   const [one, two] = [relay(), relay()]
-  const end = meters.begin(one, { export: 'a', rights: 'write' })
-  meters.begin(two, { export: 'b', rights: 'write' })
+  const end = meters.begin(one, { export: 'a', rights: 'write', sizeBytes: 1024n })
+  meters.begin(two, { export: 'b', rights: 'write', sizeBytes: 1024n })
   meters.of('a').wait(250)
   one.counters.reads = 5
   two.counters.reads = 7
@@ -42,7 +42,7 @@ it('counts exports that are not configured any more as one, and loses nothing of
   end()
   expect(summary(meters)).toEqual({ other: [13, 1, 0] })
   expect(meters.of('a').waitMs).toBe(250)
-  meters.begin(relay(), { export: 'c', rights: 'read' })
+  meters.begin(relay(), { export: 'c', rights: 'read', sizeBytes: 1024n })
   expect(Object.keys(summary(meters))).toEqual(['other'])
 })
 

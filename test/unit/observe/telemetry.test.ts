@@ -16,7 +16,7 @@ it('puts what several processes have counted together', async () => {
   const processes = [3, 4].map(reads => {
     const telemetry = new Telemetry()
     telemetry.retain(['disk'])
-    telemetry.meters.begin(relay(reads), { export: 'disk', rights: 'read' })
+    telemetry.meters.begin(relay(reads), { export: 'disk', rights: 'read', sizeBytes: 1024n })
     telemetry.meters.of('disk').upstream.read.observe(1)
     telemetry.hear(keptLog().log).warn({ reason: 'no rule' }, 'refused')
     // What goes from one process to another is text.

@@ -50,6 +50,22 @@ export function leasesSuite(name: string, make: () => Leases | Promise<Leases>):
       })
     })
 
+    it('say who waits, the first to come first, until it has its place or has given up', async () => {
+      const leases = await make()
+      await leases.acquire(claim(), AT_ONCE)
+      const [second, third] = [new AbortController(), new AbortController()]
+      const late = leases.acquire(bob(), { ms: 60_000, signal: second.signal })
+      const later = leases.acquire(claim({ holder: 'carol', session: 3 }), { ms: 60_000, signal: third.signal })
+      const names = (): readonly string[] => leases.waiting().map(({ claim: { who } }) => who)
+      expect(leases.waiting()).toMatchObject([{ claim: bob() }, { claim: { who: 'carol', export: 'disk' } }])
+      third.abort()
+      expect(await kindOf(later)).toBe('busy')
+      expect(names()).toEqual(['bob'])
+      leases.release(1)
+      expect(await kindOf(late)).toBe('held')
+      expect(names()).toEqual([])
+    })
+
     it('let a holder join itself at once, and say which sessions were there', async () => {
       const leases = await make()
       await leases.acquire(claim({ access: 'read' }), AT_ONCE)

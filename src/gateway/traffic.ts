@@ -1,0 +1,50 @@
+import type { ExportConfig } from '../config/config.ts'
+import { BOUNDS_SECONDS } from '../observe/histogram.ts'
+import { type ExportTraffic, exportLabel } from '../observe/session-meters.ts'
+
+const NO_TIMES: readonly number[] = Array.from({ length: BOUNDS_SECONDS.length + 1 }, () => 0)
+
+/** What all processes have counted, by export; in the order of the configuration. */
+export function sumTraffic(
+  exports: readonly Pick<ExportConfig, 'name'>[],
+  processes: readonly (readonly ExportTraffic[])[],
+): readonly ExportTraffic[] {
+  const labels = [...new Set(exports.map(({ name }) => exportLabel(name)))]
+  const sums = new Map(labels.map(name => [name, nothing(name)]))
+  for (const each of processes.flat()) {
+    const sum = sums.get(each.name)
+    if (sum !== undefined) sums.set(each.name, plus(sum, each))
+  }
+  return [...sums.values()]
+}
+
+function nothing(name: string): ExportTraffic {
+  const counts = { reads: 0, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: 0, bytesWritten: 0 }
+  const latency = { read: NO_TIMES, write: NO_TIMES, flush: NO_TIMES, other: NO_TIMES }
+  return { name, ...counts, inFlight: 0, waits: 0, latency }
+}
+
+function plus(a: ExportTraffic, b: ExportTraffic): ExportTraffic {
+  return {
+    name: a.name,
+    reads: a.reads + b.reads,
+    writes: a.writes + b.writes,
+    flushes: a.flushes + b.flushes,
+    others: a.others + b.others,
+    refused: a.refused + b.refused,
+    bytesRead: a.bytesRead + b.bytesRead,
+    bytesWritten: a.bytesWritten + b.bytesWritten,
+    inFlight: a.inFlight + b.inFlight,
+    waits: a.waits + b.waits,
+    latency: {
+      read: plusTimes(a.latency.read, b.latency.read),
+      write: plusTimes(a.latency.write, b.latency.write),
+      flush: plusTimes(a.latency.flush, b.latency.flush),
+      other: plusTimes(a.latency.other, b.latency.other),
+    },
+  }
+}
+
+function plusTimes(a: readonly number[], b: readonly number[]): readonly number[] {
+  return a.map((count, bucket) => count + (b[bucket] ?? 0))
+}
