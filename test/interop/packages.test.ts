@@ -16,6 +16,7 @@ import { waitFor } from '../support/wait.ts'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
 const PACK_MS = 120_000
+const PAGE = ['favicon.svg', 'index.html', 'page.css', 'page.js', 'uplot.LICENSE.txt']
 // A package is made, and judged by a Perl program that starts slowly.
 vi.setConfig({ testTimeout: 2 * PACK_MS })
 
@@ -81,6 +82,8 @@ requires('dpkg-deb', 'lintian')('the Debian package', () => {
     expect(told).toMatch(/: ssh: ssh2 has (its|no) native cipher/)
     expect((await stat(main)).mode & 0o777).toBe(0o755)
     expect(readFileSync(main, 'utf8')).toMatch(/^#!\/usr\/bin\/node\n/)
+    const page = await readdir(join(deb.tree, 'usr/lib/nbdgate/dist/page'))
+    expect(page.toSorted()).toEqual(PAGE)
   })
 
   test('brings manual pages, completion, examples and a folder for the configuration', async ({ deb }) => {
@@ -101,6 +104,7 @@ describe('the npm tarball', () => {
     const told = await runOk(['npx', '--no-install', 'nbdgate', '--version'], { cwd: folder, env })
     expect(told).toContain(VERSION)
     expect(await readdir(join(folder, 'node_modules/nbdgate/config/man'))).toContain('nbdgate.1')
+    expect((await readdir(join(folder, 'node_modules/nbdgate/dist/page'))).toSorted()).toEqual(PAGE)
   })
 
   test('shows the demo', async ({ installed, dir }) => {

@@ -1,10 +1,11 @@
-// Bundles src/main.ts. One file starts twice as fast as hundreds (reference figures: 137 ms against
+// Bundles src/main.ts, and the page beside it. One file starts twice as fast as hundreds (reference figures: 137 ms against
 // 82 ms on Node 20). Native packages stay outside the bundle, they are loaded from node_modules when they are needed.
 //
 // What inetd starts for each connection is a bundle of its own: together with the admin's HTTP server it would have all of zod.
 import { chmodSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
+import { bundlePage } from './bundle-page.mjs'
 import { native } from './native.mjs'
 
 const root = fileURLToPath(new URL('../../', import.meta.url))
@@ -51,4 +52,5 @@ export async function bundle(outdir, plugins = []) {
     minifySyntax: true,
   })
   chmodSync(`${root}${outdir}/main.js`, 0o755)
+  await bundlePage(outdir)
 }

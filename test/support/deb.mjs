@@ -71,6 +71,8 @@ function putProgram(stage) {
   for (const name of readdirSync(join(root, 'dist')).filter(each => /\.(js|txt)$/.test(each))) {
     put(stage, `${LIB}/dist/${name}`, read(`dist/${name}`))
   }
+  for (const name of readdirSync(join(root, 'dist/page')))
+    put(stage, `${LIB}/dist/page/${name}`, read(`dist/page/${name}`))
   const main = read('dist/main.js')
     .toString('utf8')
     .replace(/^#!.*\n/, '#!/usr/bin/node\n')

@@ -37,6 +37,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, readonly string[]>> = {
   pino: ['observe'],
   'prom-client': ['observe'],
   ssh2: ['doors', 'upstreams', 'ssh'],
+  uplot: ['admin'],
   yaml: ['config'],
   zod: ['config', 'cli', 'sharing', 'preparing'],
 }
@@ -53,6 +54,14 @@ const IMPURE_CODE =
 /** Only the command line prints. */
 const PRINTING_LAYERS = ['cli']
 const PRINTING_CODE = /\bprocess\.stdout\b|\bconsole\./
+
+/** What runs in a browser: there is no Node there, and elsewhere no document. Of the rest of the program it knows types alone. */
+const PAGE = 'admin/page/'
+const PAGE_PACKAGES = ['uplot']
+const BROWSER_CODE =
+  /\b(?:window|localStorage|sessionStorage)\.|\bdocument\.(?:body|documentElement|createElement|getElementById)\b/
+/** What a peer has sent must never become markup or code. */
+const MARKUP_CODE = /\b(?:innerHTML|outerHTML|insertAdjacentHTML|eval|Function|srcdoc)\b|\bdocument\.write/
 
 const MAX_LINES = 400
 
@@ -152,6 +161,20 @@ function purityViolations(files: readonly SourceFile[]): string[] {
   })
 }
 
+/** What the page has of the program, the program of the page, and both of what is only for the other. */
+function pageViolations(files: readonly SourceFile[]): string[] {
+  return files.flatMap(({ path, text }) => {
+    const code = withoutCommentsAndStrings(text)
+    if (!path.startsWith(PAGE)) {
+      const imports = importsOf(text).filter(name => name.includes('/page/'))
+      return [...imports, ...(BROWSER_CODE.exec(code) ?? [])].map(what => `${path}: ${what}`)
+    }
+    const values = importsOf(text.replace(/^import type\b.*?\bfrom\b.*$/gms, ''))
+    const foreign = values.filter(name => !name.startsWith('./') && !PAGE_PACKAGES.includes(name))
+    return [...foreign, ...(MARKUP_CODE.exec(code) ?? [])].map(what => `${path}: ${what}`)
+  })
+}
+
 /** Files outside `layers` whose code matches. */
 function codeViolations(files: readonly SourceFile[], code: RegExp, layers: readonly string[]): string[] {
   return files
@@ -198,6 +221,11 @@ describe('src/', () => {
 
   it('prints on the command line only', () => {
     expect(codeViolations(sources, PRINTING_CODE, PRINTING_LAYERS)).toEqual([])
+  })
+
+  it('keeps the page and the program apart', () => {
+    expect(sources.some(({ path }) => path.startsWith(PAGE))).toBe(true)
+    expect(pageViolations(sources)).toEqual([])
   })
 
   it('has no default exports', () => {
@@ -269,6 +297,25 @@ describe('the rules', () => {
     for (const code of ['await x', 'async () => {}', 'Date.now()', 'new Date()', "import 'node:fs/promises'"]) {
       expect(purityViolations([file('policy/a.ts', code)])).toHaveLength(1)
     }
+  })
+
+  it('refuse a page that knows the program, a program that knows the page, and markup of text', () => {
+    const page = [
+      file(
+        'admin/page/a.ts',
+        "import type { X } from '../managed.ts'\nimport uPlot from 'uplot'\nimport { b } from './b.ts'",
+      ),
+      file('admin/page/b.ts', "import { X } from '../managed.ts'\ndocument.body.append('innerHTML')"),
+      file('admin/page/c.ts', "import { readFileSync } from 'node:fs'\nbody.innerHTML = text"),
+      file('admin/d.ts', "import { b } from './page/b.ts'\nconst title = document.body.title"),
+    ]
+    expect(pageViolations(page)).toEqual([
+      'admin/page/b.ts: ../managed.ts',
+      'admin/page/c.ts: node:fs',
+      'admin/page/c.ts: innerHTML',
+      'admin/d.ts: ./page/b.ts',
+      'admin/d.ts: document.body',
+    ])
   })
 
   it('refuse prints, default exports and long files', () => {
