@@ -1,7 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
 // `unit` runs in process and opens no socket to another program; `interop` drives the built program and the real servers
-// and clients its users have; `kernel` boots a real kernel. One after the other: processes need the cores.
+// and clients its users have; `browser` looks at the page in a real Chromium; `kernel` boots a real kernel. One after the
+// other: processes need the cores.
 export default defineConfig({
   test: {
     projects: [
@@ -19,11 +20,22 @@ export default defineConfig({
       },
       {
         test: {
+          name: 'browser',
+          include: ['test/browser/**/*.test.ts'],
+          pool: 'forks',
+          maxWorkers: 2,
+          sequence: { groupOrder: 2 },
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
+        test: {
           name: 'kernel',
           include: ['test/kernel/**/*.test.ts'],
           pool: 'forks',
           maxWorkers: 1,
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
           testTimeout: 300_000,
           hookTimeout: 60_000,
         },

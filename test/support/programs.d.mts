@@ -34,6 +34,7 @@ export type Program =
   | 'lintian'
   | 'promtool'
   | 'systemd-analyze'
+  | 'chromium'
   | KernelProgram
 
 /** What the test with a real kernel drives beside them. */

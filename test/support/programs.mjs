@@ -54,6 +54,7 @@ export const packages = {
   lintian: 'lintian',
   promtool: 'prometheus',
   'systemd-analyze': 'systemd',
+  chromium: 'chromium',
 }
 
 /** What the test with a real kernel drives beside them. */

@@ -1,0 +1,141 @@
+// The page beside a gateway at work: real clients, and what is seen of them.
+import { join } from 'node:path'
+import type { Page } from 'playwright-core'
+import { expect } from 'vitest'
+import { writeAuthority, writeServer } from '../../src/pki/files.ts'
+import { mintAuthority, mintServer } from '../../src/pki/mint.ts'
+import { Opt } from '../../src/protocol/constants.ts'
+import { config, tcpDoor } from '../interop/configs.ts'
+import { greeted, infoData } from '../interop/raw-client.ts'
+import { seededFile } from '../support/disk.ts'
+import { run, start } from '../support/process.ts'
+import { requires } from '../support/requires.ts'
+import { freePort } from '../support/wait.ts'
+import { entered, pageConfig, pageUrl, test } from './ground.ts'
+
+const HOST = '127.0.0.1'
+
+/** A row of a table, by a text in it. */
+const row = (page: Page, section: string, text: string | RegExp) =>
+  page.locator(`#${section} tbody tr`).filter({ hasText: text })
+
+/** How many cells of the map are not as cold as at first. */
+async function coloured(page: Page): Promise<number> {
+  return await page.locator('.region-field canvas').evaluate(canvas => {
+    if (!(canvas instanceof HTMLCanvasElement)) throw new TypeError('a canvas')
+    const { data } = canvas.getContext('2d')?.getImageData(0, 0, canvas.width, canvas.height) ?? { data: [] }
+    const colors = new Map<string, number>()
+    for (let at = 0; at < data.length; at += 4) {
+      const color = `${data[at]} ${data[at + 1]} ${data[at + 2]}`
+      colors.set(color, (colors.get(color) ?? 0) + 1)
+    }
+    return colors.size
+  })
+}
+
+requires(
+  'chromium',
+  'fio',
+  'nbdinfo',
+)('the page of a gateway at work', () => {
+  test('shows who is there, what they move and where, and who was refused', async ({ gateway, dir, look }) => {
+    const file = await seededFile(join(dir, 'disk.img'), 64)
+    const running = await gateway(
+      pageConfig([
+        { name: 'disk', description: 'lab', upstream: { file }, allow: [{ who: 'anyone', rights: 'write' }] },
+      ]),
+    )
+    const uri = `nbd://${HOST}:${running.port('tcp')}`
+    await run(['nbdinfo', `${uri}/early`])
+    const { page, problems } = await look(await pageUrl(running))
+    await page.getByText('nobody is on an export').waitFor()
+    await row(page, 'refusals', 'early').filter({ hasText: 'no such export' }).first().waitFor()
+
+    const job = ['fio', '--name=j', '--ioengine=nbd', `--uri=${uri}/disk`, '--bs=64k', '--time_based', '--runtime=60']
+    const fio = await start([...job, '--rw=randrw', '--size=32m', '--rate=8m,8m'], { ready: () => true, cwd: dir })
+    const session = row(page, 'sessions', 'address:127.0.0.1')
+    await session.filter({ hasText: 'tcp' }).filter({ hasText: 'write' }).waitFor()
+    await session.locator('td[data-head="Reads"]', { hasText: /MiB\/s/ }).waitFor()
+    await session.locator('td[data-head="Writes"]', { hasText: /MiB\/s/ }).waitFor()
+    expect(await session.locator('td[data-head="Who"]').getAttribute('title')).toMatch(/let in by nbdgate\.yaml:\d+/)
+    await row(page, 'leases', 'disk').filter({ hasText: 'holds' }).waitFor()
+    const listed = row(page, 'exports', 'disk')
+    await listed.locator('.mark[data-kind="up"]').waitFor()
+    await listed.locator('td[data-head="Latency"]', { hasText: /\d (µs|ms)/ }).waitFor()
+
+    // Plots move: the words beneath say so, and the picture is another one each time.
+    const plot = page.locator('.plot').first()
+    await plot.locator('figcaption', { hasText: /read \d.*MiB\/s.*written \d.*MiB\/s/ }).waitFor()
+    const picture = () =>
+      plot.locator('canvas').evaluate(canvas => (canvas instanceof HTMLCanvasElement ? canvas.toDataURL() : ''))
+    const before = await picture()
+    await expect.poll(picture, { timeout: 20_000 }).not.toBe(before)
+
+    // The first half of the disk is touched, the other is not.
+    const words = page.locator('.regions .note')
+    await words.filter({ hasText: /64 MiB in 1024 regions of 64 KiB, (4[5-9]|50) % touched/ }).waitFor()
+    expect(await coloured(page)).toBeGreaterThan(5)
+
+    await run(['nbdinfo', `${uri}/nothing`])
+    await row(page, 'refusals', 'nothing').first().waitFor()
+    await page.locator('#announcement', { hasText: 'nothing: no such export' }).waitFor({ state: 'attached' })
+    await fio.stop()
+    await page.getByText('nobody is on an export').waitFor()
+    expect(await problems()).toEqual([])
+  })
+
+  test('shows who waits for an export, and which certificate ends soon', async ({ gateway, dir, look }) => {
+    const file = await seededFile(join(dir, 'disk.img'), 1)
+    const authority = mintAuthority({ name: 'lab' })
+    const { cert: ca } = writeAuthority(dir, authority)
+    const { cert, key } = writeServer(dir, mintServer(authority, { names: ['localhost'], days: 3 }))
+    const entry = {
+      name: 'disk',
+      upstream: { file },
+      allow: [{ who: 'anyone', rights: 'write' }],
+      'when-busy': 'wait=60s',
+    }
+    const doors = [tcpDoor(), { tls: `${HOST}:0`, cert, key, 'client-ca': ca }]
+    const running = await gateway(config(doors, [entry], { admin: { http: `${HOST}:0` } }))
+    const { page, problems } = await look(await pageUrl(running))
+    const soon = row(page, 'certificates', 'server-cert.pem')
+    await soon
+      .filter({ hasText: 'ends soon' })
+      .filter({ hasText: /in \d+ (d|h)/ })
+      .waitFor()
+    await page.locator('#alerts', { hasText: /server-cert\.pem ends on \d{4}-\d\d-\d\d/ }).waitFor()
+
+    const holder = await entered(running.port('tcp'))
+    await row(page, 'leases', 'address:127.0.0.1').filter({ hasText: 'holds' }).waitFor()
+    const address = { host: HOST, port: running.port('tcp'), localAddress: '127.0.0.9' }
+    const second = await greeted(address)
+    const answer = second.option(Opt.GO, infoData('disk'))
+    await row(page, 'leases', 'address:127.0.0.9').filter({ hasText: 'waits' }).waitFor()
+    await page.locator('.tile', { hasText: 'Waiting' }).filter({ hasText: '1' }).waitFor()
+    await holder.disconnect()
+    await answer
+    await row(page, 'leases', 'address:127.0.0.9').filter({ hasText: 'holds' }).waitFor()
+    await row(page, 'leases', 'waits').waitFor({ state: 'detached' })
+    expect(await problems()).toEqual([])
+  })
+
+  test('says that the gateway has gone, and goes on when it is back', async ({ gateway, dir, look }) => {
+    const file = await seededFile(join(dir, 'disk.img'), 1)
+    const admin = { http: `${HOST}:${await freePort()}` }
+    const text = pageConfig([{ name: 'disk', upstream: { file }, allow: [{ who: 'anyone', rights: 'read' }] }], {
+      admin,
+    })
+    const first = await gateway(text)
+    const { page } = await look(await pageUrl(first))
+    const state = page.locator('#state')
+    await state.filter({ hasText: 'live' }).waitFor()
+    await first.stop()
+    await state.filter({ hasText: 'does not answer' }).waitFor()
+    const second = await gateway(text)
+    await state.filter({ hasText: 'live' }).waitFor()
+    await entered(second.port('tcp'))
+    await row(page, 'sessions', 'address:127.0.0.1').waitFor()
+    await run(['nbdinfo', `nbd://${HOST}:${second.port('tcp')}/nothing`])
+    await row(page, 'refusals', 'nothing').first().waitFor()
+  })
+})
