@@ -11,7 +11,9 @@ import type {
   DoorConfig,
   ExportConfig,
   LeasesConfig,
+  LimitsConfig,
   ListedUpstream,
+  PenaltyRules,
 } from './config.ts'
 import { OVERLAY } from './hooks-checks.ts'
 import type { CheckedFile } from './schema.ts'
@@ -28,6 +30,9 @@ interface Builder {
   readonly folder: string
   readonly source: (path: Path) => string
 }
+
+/** With fewer places than these all of them may be half open. */
+const STARTUPS_FROM = 100
 
 type CheckedExport = CheckedFile['exports'][number]
 
@@ -54,6 +59,8 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     limits: {
       sessions: limits.sessions,
       sessionsPerAddress: limits['sessions-per-address'],
+      ...buildStartups(limits),
+      penalties: buildPenalties(limits['per-source-penalties']),
       negotiationMs: limits.negotiation,
       idleMs: limits.idle,
       drainMs: limits.drain,
@@ -61,6 +68,18 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
     leases: buildLeases(leases, builder),
     ...(checked.overlays?.keep !== undefined && { overlays: { keepMs: checked.overlays.keep } }),
   }
+}
+
+/** Where nothing is said, a tenth of the places is kept free of who is half open; not where there are few. */
+function buildStartups({ sessions, 'max-startups': maxStartups }: CheckedFile['limits']): Partial<LimitsConfig> {
+  if (maxStartups !== undefined) return { maxStartups }
+  if (sessions < STARTUPS_FROM) return {}
+  return { maxStartups: { start: Math.ceil(sessions / 2), rate: 0.3, full: Math.ceil(sessions * 0.9) } }
+}
+
+function buildPenalties(checked: CheckedFile['limits']['per-source-penalties']): PenaltyRules {
+  const { authfail, 'grace-exceeded': graceExceeded, invalid, min: minMs, max: maxMs, exempt } = checked
+  return { costMs: { authfail, 'grace-exceeded': graceExceeded, invalid }, minMs, maxMs, exempt }
 }
 
 function buildLeases(checked: CheckedFile['leases'], { absolute }: Builder): LeasesConfig {

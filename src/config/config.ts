@@ -3,6 +3,7 @@
  */
 
 import type { Cidr } from './cidr.ts'
+import type { MaxStartups } from './startups.ts'
 import type { UpstreamUri } from './upstream-uri.ts'
 import type { WhenBusy } from './when-busy.ts'
 
@@ -78,12 +79,25 @@ export interface LogConfig {
 export interface LimitsConfig {
   readonly sessions: number
   readonly sessionsPerAddress: number
+  /** Absent: as many may be half open as there may be sessions. */
+  readonly maxStartups?: MaxStartups
+  /** Absent: nothing is held against an address. */
+  readonly penalties?: PenaltyRules
   /** From accept to the transmission phase; never 0. */
   readonly negotiationMs: number
   /** Without any request; 0 means no limit. */
   readonly idleMs: number
   /** For sessions to end by themselves. */
   readonly drainMs: number
+}
+
+/** What a failure costs its address, from when on that keeps it out, and for how long at most (sshd_config(5), PerSourcePenalties). */
+export interface PenaltyRules {
+  /** Milliseconds by offence. */
+  readonly costMs: { readonly authfail: number; readonly 'grace-exceeded': number; readonly invalid: number }
+  readonly minMs: number
+  readonly maxMs: number
+  readonly exempt: readonly Cidr[]
 }
 
 /** One door. `source` is where it is written: `nbdgate.yaml:12`; `proxyProtocol` are balancers, not empty. */

@@ -1,4 +1,4 @@
-import { text } from './text-schema.ts'
+import { text } from './schema-parts.ts'
 import { parseDuration, parseSize } from './units.ts'
 
 const MAX_REPLAY_BYTES = 1024 ** 3

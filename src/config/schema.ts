@@ -10,9 +10,10 @@ import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
 import { parseEtcdUrl } from './etcd-url.ts'
 import { laterProblem } from './later.ts'
+import { limits } from './limits-schema.ts'
 import { outageKeys } from './outage-schema.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
-import { text } from './text-schema.ts'
+import { count, text } from './schema-parts.ts'
 import { parseAge, parseDuration, parseRate, parseSize } from './units.ts'
 import { parseUpstreamUri } from './upstream-uri.ts'
 import { parseWhenBusy } from './when-busy.ts'
@@ -39,7 +40,6 @@ const path = z
   .min(1, 'a path can not be empty')
   .refine(value => !value.includes('\0'), 'a path can not contain a NUL')
 const nbdString = z.string().refine(isNbdString, `must be at most ${MAX_STRING_BYTES} bytes of UTF-8, without a NUL`)
-const count = z.int().min(1, 'must be at least 1')
 const endpoint = text(parseEndpoint)
 const who = z
   .union([z.string(), z.array(z.string()).min(1, 'an empty list would hold for everybody; write who is meant')], {
@@ -304,24 +304,6 @@ const audit = z
       .describe('A file of this size is followed by a new one; the chain goes on.'),
   })
   .describe('The audit trail, audit.jsonl in the state folder.')
-
-const limits = z.strictObject({
-  sessions: count.default(1000).describe('Sessions at once.'),
-  'sessions-per-address': count.default(64).describe('Sessions at once from one address.'),
-  negotiation: text(parseDuration)
-    .refine(ms => ms > 0, {
-      error: 'must be more than 0: a visitor who never finishes would stay for ever',
-      abort: true,
-    })
-    .prefault('10s')
-    .describe('How long a visitor may take to reach an export.'),
-  idle: text(parseDuration)
-    .prefault('0s')
-    .describe('How long a session may be silent; 0s: for ever. A kernel client never comes back from a cut.'),
-  drain: text(parseDuration)
-    .prefault('30s')
-    .describe('How long sessions have to end by themselves when the gateway ends.'),
-})
 
 /** The whole file. Input is what YAML gives, output has times as numbers and addresses in their parts. */
 export const configSchema = z

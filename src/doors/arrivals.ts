@@ -132,7 +132,7 @@ export class Arrivals {
   }
 
   #said(socket: Socket): void {
-    if (this.#unsaid.delete(socket)) this.#reception.left(undefined)
+    if (this.#unsaid.delete(socket)) this.#reception.left(undefined, false)
   }
 
   async #admit(socket: Socket, endpoints: Endpoints, via: string | undefined): Promise<void> {
@@ -141,7 +141,7 @@ export class Arrivals {
     if (reason !== undefined) {
       socket.destroy()
       this.#reception.turnedAway(joinAddress(endpoints.source), reason, { via })
-    } else if (socket.destroyed) this.#reception.left(address)
+    } else if (socket.destroyed) this.#reception.left(address, false)
     else this.#arrive(socket, endpoints, via)
   }
 

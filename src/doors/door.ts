@@ -80,8 +80,14 @@ export interface Room<Options> {
   close(): void
 }
 
+/**
+ * What an address may be charged with, in the words of sshd_config(5), PerSourcePenalties: one from there has tried to be
+ * somebody whom nobody knows or to have what it may not, has kept the gateway waiting, has not spoken the protocol.
+ */
+export type Offence = 'authfail' | 'grace-exceeded' | 'invalid'
+
 /** Why a connection was closed at accept. */
-export type TurnedAway = 'from' | 'sessions' | 'sessions-per-address' | 'proxy header'
+export type TurnedAway = 'from' | 'penalty' | 'sessions' | 'max-startups' | 'sessions-per-address' | 'proxy header'
 
 /** What a door asks when a connection comes, at once: a flood must not cost much. */
 export interface GateReception {
@@ -103,8 +109,14 @@ export interface RoomReception extends Pick<GateReception, 'turnedAway' | 'faile
   /** As at the gate; a promise where the count is kept by another process. */
   admit(address: string | undefined): TurnedAway | undefined | Promise<TurnedAway | undefined>
 
-  /** One that was welcome has gone without having entered. */
-  left(address: string | undefined): void
+  /** One that was welcome is known, and none that is half open any more, though it is not to `enter`. */
+  known(): void
+
+  /** One that was welcome has gone without having entered; `wasKnown` if that was said. */
+  left(address: string | undefined, wasKnown: boolean): void
+
+  /** Holds it against an address that one from there has failed. */
+  charge(address: string | undefined, offence: Offence): void
 
   /** Takes a visitor; returns at once. */
   enter(visitor: Visitor): void

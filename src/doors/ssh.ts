@@ -11,7 +11,7 @@ import { DOOR_ALGORITHMS } from '../ssh/algorithms.ts'
 import { type FileProblem, KeyRing } from '../ssh/key-ring.ts'
 import type { Target } from '../ssh/target.ts'
 import { type Arrival, type ArrivalOptions, Arrivals, Gate } from './arrivals.ts'
-import type { Accepted, Door, GateReception, Reception, Room, RoomReception, TurnedAway } from './door.ts'
+import type { Accepted, Door, GateReception, Offence, Reception, Room, RoomReception, TurnedAway } from './door.ts'
 import { DoorError } from './errors.ts'
 import { closeServer, type Given, listen } from './listen.ts'
 import { SshLink } from './ssh-link.ts'
@@ -39,6 +39,7 @@ export interface SshDoorOptions extends ArrivalOptions {
 }
 
 const KEEPALIVE_MS = 15_000
+const NO_LOGIN = 'no login in time'
 
 /** An open SSH door. */
 export interface SshDoor extends Door {
@@ -168,13 +169,14 @@ class Visit {
   /** Why we ended it; undefined: we did not. */
   #why: string | undefined
   #hasPlace = false
+  #isKnown = false
 
   constructor(where: Where) {
     const { socket } = where
     this.socket = socket
     this.#where = where
     this.#log = where.door.options.log
-    this.#timer = setTimeout(() => this.#cutOff('no login in time'), where.door.options.loginMs)
+    this.#timer = setTimeout(() => this.#cutOff(NO_LOGIN), where.door.options.loginMs)
     socket.once('close', () => this.#closed())
   }
 
@@ -225,6 +227,8 @@ class Visit {
 
   #ready(): void {
     clearTimeout(this.#timer)
+    this.#isKnown = true
+    this.#where.door.reception.known()
     this.#log.info({ ...this.#facts, principals: this.#login?.facts?.principals }, 'ssh login')
     if (this.#where.door.isClosing) this.#link?.end()
   }
@@ -247,7 +251,7 @@ class Visit {
     }
     void answer.then(reason => {
       if (!this.socket.destroyed) answered(reason)
-      else if (reason === undefined) door.reception.left(address)
+      else if (reason === undefined) door.reception.left(address, false)
     })
   }
 
@@ -269,8 +273,15 @@ class Visit {
   }
 
   #giveBack(): void {
-    if (this.#hasPlace) this.#where.door.reception.left(this.#where.address)
+    if (this.#hasPlace) this.#where.door.reception.left(this.#where.address, false)
     this.#hasPlace = false
+  }
+
+  /** What came and went without a word has failed at nothing. */
+  #offence(attempts: number): Offence | undefined {
+    if (attempts > 0) return 'authfail'
+    if (this.#why === NO_LOGIN) return 'grace-exceeded'
+    return this.#why !== undefined || (this.#error !== undefined && !isGoodbye(this.#error)) ? 'invalid' : undefined
   }
 
   #cutOff(reason: string): void {
@@ -282,7 +293,7 @@ class Visit {
     const { address, door } = this.#where
     clearTimeout(this.#timer)
     door.visits.delete(this)
-    door.reception.left(address)
+    door.reception.left(address, this.#isKnown)
     const error = this.#error === undefined || isGoodbye(this.#error) ? {} : { err: this.#error }
     if (this.#login?.facts !== undefined) {
       const level = this.#why === undefined ? 'info' : 'warn'
@@ -294,6 +305,8 @@ class Visit {
     }
     const { user, reason, attempts } = this.#login?.refusal ?? { user: '', reason: 'no SSH', attempts: 0 }
     const facts = { user: printable(user, 64), reason: this.#why ?? reason, attempts }
+    const offence = this.#offence(attempts)
+    if (offence !== undefined) door.reception.charge(address, offence)
     this.#log.warn({ ...this.#facts, ...facts, ...error }, 'ssh login failed')
   }
 }

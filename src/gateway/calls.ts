@@ -8,7 +8,7 @@
 import type { Socket } from 'node:net'
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config, DiscoveryConfig } from '../config/config.ts'
-import type { Accepted, TurnedAway } from '../doors/door.ts'
+import type { Accepted, Offence, TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
@@ -27,8 +27,12 @@ export interface MainCalls {
   received(): void
   /** A place for one more from this address: its number, or which limit it would break. */
   admit(address: string | undefined): number | TurnedAway
-  /** One that had a place has gone. */
-  left(address: string | undefined): void
+  /** One that has a place is in: it is not half open any more. */
+  entered(): void
+  /** One that had a place has gone; `hasEntered`: it was in. */
+  left(address: string | undefined, hasEntered: boolean): void
+  /** Holds it against an address that one from there has failed. */
+  charge(address: string | undefined, offence: Offence): void
 
   /** As Control has them. `giveUp` is the signal of `acquire`. */
   acquire(name: string, visit: Visit): Promise<Place>

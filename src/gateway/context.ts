@@ -1,3 +1,4 @@
+import type { Offence } from '../doors/door.ts'
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { SessionMeters } from '../observe/session-meters.ts'
@@ -29,6 +30,10 @@ export interface SessionContext {
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean
+  /** The visitor is in its export: not half open any more. Called once at most. */
+  entered(): void
+  /** Holds it against the visitor's address that it has failed. */
+  charge(offence: Offence | undefined): void
   /** Resolves when no write that these sessions have been sent up to now can still land. Never rejects. */
   settle(conns: readonly number[]): Promise<void>
   /** What the other connections of the same export and identity say of what they have flushed. */

@@ -1,5 +1,5 @@
 import type { DiscoveryConfig } from '../config/config.ts'
-import type { TurnedAway } from '../doors/door.ts'
+import type { Offence, TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
 import type { AuditFacts, AuditKind } from '../observe/trail-record.ts'
 import { nameOf, type Rights } from '../policy/identity.ts'
@@ -45,6 +45,8 @@ export class Desk implements MainCalls {
   /** What the trail says of sessions that were opened, by `conn`. */
   readonly #opened = new Map<unknown, AuditFacts>()
   #load = 0
+  /** Those of them that are in. */
+  #entered = 0
   #isClosed = false
 
   constructor(shared: Shared, received: () => void) {
@@ -75,12 +77,22 @@ export class Desk implements MainCalls {
     return number()
   }
 
-  left(address: string | undefined): void {
+  entered(): void {
+    this.#entered++
+    this.#shared.plane.limits.entered()
+  }
+
+  charge(address: string | undefined, offence: Offence): void {
+    this.#shared.plane.limits.charge(address, offence)
+  }
+
+  left(address: string | undefined, hasEntered: boolean): void {
     this.#load--
+    if (hasEntered) this.#entered--
     const left = (this.#places.get(address) ?? 0) - 1
     if (left > 0) this.#places.set(address, left)
     else this.#places.delete(address)
-    this.#shared.plane.limits.leave(address)
+    this.#shared.plane.limits.leave(address, hasEntered)
   }
 
   async acquire(name: string, visit: Visit): Promise<Place> {
@@ -194,7 +206,8 @@ export class Desk implements MainCalls {
       const who = nameOf(visit.asker.identity)
       log.warn({ conn, peer: visit.peer, who, export: printable(name), why: WORKER_DIED }, 'session ended')
     }
-    for (const [address, count] of this.#places) for (let each = 0; each < count; each++) limits.leave(address)
+    for (const [address, count] of this.#places)
+      for (let each = 0; each < count; each++) limits.leave(address, this.#entered-- > 0)
   }
 
   #endOpened(): void {

@@ -14,6 +14,7 @@ import { LuksGuards } from './luks-check.ts'
 import { roomsHere } from './prepared-door.ts'
 import { RateBook } from './rates.ts'
 import { SessionBook } from './session-book.ts'
+import { TurnedAwayLog } from './turned-away.ts'
 
 /** All sessions in this process. */
 export class LocalFloor implements Floor {
@@ -44,7 +45,11 @@ export class LocalFloor implements Floor {
         flushTimes: async key => this.#book.flushTimes(key, conn),
         limits: plane.config().limits,
       }),
-      address => limits.leave(address),
+      {
+        entered: () => limits.entered(),
+        left: (address, hasEntered) => limits.leave(address, hasEntered),
+        charge: (address, offence) => limits.charge(address, offence),
+      },
     )
     const reception: Reception = {
       get vanishedMs() {
@@ -52,8 +57,10 @@ export class LocalFloor implements Floor {
       },
       enter: visitor => this.#book.enter(visitor, plane.number()),
       admit: address => limits.admit(address),
-      left: address => limits.leave(address),
-      turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
+      known: () => limits.entered(),
+      left: (address, wasKnown) => limits.leave(address, wasKnown),
+      charge: (address, offence) => limits.charge(address, offence),
+      turnedAway: new TurnedAwayLog(log).say,
       failed: error => log.error({ err: error }, 'door failed'),
     }
     this.#doorSet = new DoorSet({ reception, rooms: roomsHere(reception), log, handed: plane.handed })

@@ -1,5 +1,5 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
-import type { Visitor } from '../doors/door.ts'
+import type { Offence, Visitor } from '../doors/door.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import type { SessionContext } from './context.ts'
 import { FlushBook } from './flush-book.ts'
@@ -9,32 +9,53 @@ import { settleAll } from './takeover.ts'
 const STOPPED = 'gateway stopped'
 
 /** What a session gets beside what the book itself knows. */
-export type BookContext = Omit<SessionContext, 'secured' | 'isDraining' | 'conn'>
+export type BookContext = Omit<SessionContext, 'secured' | 'isDraining' | 'conn' | 'entered' | 'charge'>
+
+/** What a book tells of its sessions. */
+export interface BookListener {
+  /** One is in: it is not half open any more. */
+  entered(): void
+  /** One has ended. */
+  left(address: string | undefined, hasEntered: boolean): void
+  charge(address: string | undefined, offence: Offence): void
+}
 
 /** The sessions of one process, by `conn`. */
 export class SessionBook {
   /** The oldest first. */
   readonly #sessions = new Map<number, Session>()
   readonly #contextOf: (conn: number) => BookContext
-  readonly #left: (address: string | undefined) => void
+  readonly #listener: BookListener
   readonly #flushes = new FlushBook()
   #isDraining = false
 
-  /** `left` is told of each session that has ended. */
-  constructor(contextOf: (conn: number) => BookContext, left: (address: string | undefined) => void) {
+  constructor(contextOf: (conn: number) => BookContext, listener: BookListener) {
     this.#contextOf = contextOf
-    this.#left = left
+    this.#listener = listener
   }
 
   /** Starts a session. */
   enter(visitor: Visitor, conn: number): void {
-    const session = startSession(visitor, { ...this.#contextOf(conn), conn, isDraining: () => this.#isDraining })
+    const { address } = visitor.identity
+    let hasEntered = false
+    const session = startSession(visitor, {
+      ...this.#contextOf(conn),
+      conn,
+      isDraining: () => this.#isDraining,
+      entered: () => {
+        hasEntered = true
+        this.#listener.entered()
+      },
+      charge: offence => {
+        if (offence !== undefined) this.#listener.charge(address, offence)
+      },
+    })
     this.#sessions.set(conn, session)
     void session.done.finally(() => {
       this.#sessions.delete(conn)
       const flushes = session.flushes()
       if (flushes !== undefined) this.#flushes.leave(flushes.key, flushes.times)
-      this.#left(visitor.identity.address)
+      this.#listener.left(address, hasEntered)
     })
   }
 

@@ -19,6 +19,7 @@ import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
 import type { Asker, Granted, Place, Visit } from './control.ts'
 import { checkLuks } from './luks-check.ts'
+import { offenceOfRefusal } from './offences.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
@@ -171,6 +172,7 @@ export class SessionHost implements Host<OpenExport> {
   refused(no: RefusedSession & { readonly export: string }): void {
     this.#context.log.warn({ ...this.#base, ...no, export: printable(no.export) }, 'refused')
     this.audit.refused(this.#asker, no)
+    this.#context.charge(offenceOfRefusal(no.reason))
   }
 
   /** TLS has turned the visitor down: whoever it was. What scanners do is no attempt to come in. */

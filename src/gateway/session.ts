@@ -15,6 +15,7 @@ import type { ByteStream } from '../stream/byte-stream.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { SessionContext } from './context.ts'
+import { offenceOf } from './offences.ts'
 import type { OpenExport } from './open-export.ts'
 import { resuming } from './resuming.ts'
 import { RightsWatch } from './rights-watch.ts'
@@ -70,6 +71,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         context.log.debug({ conn: context.conn, peer, via, who: host.who }, `visitor ${negotiated.kind}`)
         return
       }
+      context.entered()
       const { export: opened, wire } = negotiated
       const { throttle, guard, fence } = host
       const { conn: id } = context
@@ -186,6 +188,7 @@ function causeOf(end: RelayEnd): { err?: Error } {
 function tellFailure(error: unknown, { visitor, host, context }: Told): void {
   const facts = { conn: context.conn, peer: visitor.peer, via: visitor.via, who: host.who, err: error }
   if (error instanceof TlsError) host.turnedDown(error.reason)
+  context.charge(offenceOf(error))
   if (error instanceof TlsError) context.log.warn({ ...facts, reason: error.reason }, 'tls failed')
   else if (error instanceof ProtocolError) context.log.warn({ ...facts, code: error.code }, 'protocol broken')
   else if (error instanceof StreamError && error.code === 'TIMEOUT') {

@@ -17,6 +17,7 @@ import { GuardDesk } from './guard-desk.ts'
 import { LinkClosedError } from './link.ts'
 import { roomsElsewhere } from './prepared-door.ts'
 import { RateDesk } from './rate-desk.ts'
+import { TurnedAwayLog } from './turned-away.ts'
 import { addressOf, type WorkerEnd, WorkerProcess } from './worker-process.ts'
 
 /** What workers run, and where their log lines go. */
@@ -58,7 +59,7 @@ export class WorkerFloor implements Floor {
     })
     const reception = {
       admit: (address: string | undefined) => limits.admit(address),
-      turnedAway: (peer: string, reason: string, facts?: object) => log.warn({ peer, reason, ...facts }, 'turned away'),
+      turnedAway: new TurnedAwayLog(log).say,
       failed: (error: Error) => log.error({ err: error }, 'door failed'),
     }
     const rooms = roomsElsewhere((place, accepted) => this.#handOver(place, accepted))
@@ -177,7 +178,7 @@ export class WorkerFloor implements Floor {
       return
     }
     accepted.socket.destroy()
-    this.#plane.limits.leave(addressOf(accepted))
+    this.#plane.limits.leave(addressOf(accepted), false)
   }
 
   async #startAll(): Promise<ReadonlySet<WorkerProcess>> {

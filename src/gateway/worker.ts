@@ -25,6 +25,7 @@ import { type RemoteGuard, remoteGuards } from './remote-guards.ts'
 import { remoteAudit, remoteControl, remotePreparing } from './remote-plane.ts'
 import { RoomSet } from './room-set.ts'
 import { SessionBook } from './session-book.ts'
+import { TurnedAwayLog } from './turned-away.ts'
 
 /** The main process decides when a worker ends: a signal to the whole group reaches both. */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -78,7 +79,7 @@ class Worker implements WorkerCalls {
     link.tell('received')
     const address = isBalancer ? undefined : ends?.source.address
     if (socket === undefined) {
-      link.tell('left', address)
+      link.tell('left', address, false)
       return
     }
     // As listen() makes them in one process: a client may end its direction and still wants the replies.
@@ -87,7 +88,7 @@ class Worker implements WorkerCalls {
     this.#numbers.push(conn)
     if (this.#running?.rooms.take(place, { socket, ends, isBalancer }) === true) return
     socket.destroy()
-    this.#left(address)
+    this.#left(address, false)
   }
 
   prepare(config: Config): void {
@@ -215,7 +216,11 @@ class Worker implements WorkerCalls {
         guards: remoteGuards(link, conn, this.#guards),
         limits: this.#limits,
       }),
-      address => link.tell('left', address),
+      {
+        entered: () => link.tell('entered'),
+        left: (address, hasEntered) => link.tell('left', address, hasEntered),
+        charge: (address, offence) => link.tell('charge', address, offence),
+      },
     )
     // What is wrong with a file is said once, not by each worker.
     const rooms = new RoomSet(roomsHere(this.#reception(book, log)), isFirst ? log : quiet(log))
@@ -239,20 +244,22 @@ class Worker implements WorkerCalls {
         this.#numbers.push(answer)
         return undefined
       },
-      left: address => this.#left(address),
+      known: () => this.#link().tell('entered'),
+      left: (address, wasKnown) => this.#left(address, wasKnown),
+      charge: (address, offence) => this.#link().tell('charge', address, offence),
       enter: visitor => {
         const conn = this.#numbers.shift()
         if (conn === undefined) throw new TypeError('a visitor without a place')
         book.enter(visitor, conn)
       },
-      turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
+      turnedAway: new TurnedAwayLog(log).say,
       failed: error => log.error({ err: error }, 'door failed'),
     }
   }
 
-  #left(address: string | undefined): void {
+  #left(address: string | undefined, wasKnown: boolean): void {
     this.#numbers.pop()
-    this.#link().tell('left', address)
+    this.#link().tell('left', address, wasKnown)
   }
 }
 

@@ -18,7 +18,7 @@ const REFUSALS: Readonly<Record<string, RefusalLine>> = {
   'turned away': {
     stage: 'accept',
     field: 'reason',
-    known: ['from', 'sessions', 'sessions-per-address', 'proxy header'],
+    known: ['from', 'penalty', 'sessions', 'max-startups', 'sessions-per-address', 'proxy header'],
   },
   'tls failed': {
     stage: 'tls',
@@ -122,7 +122,8 @@ export class LogCounts {
   count(level: string, facts: Facts, message: string): void {
     if (level === 'warn' || level === 'error') this.lines.add([level])
     const refusal = REFUSALS[message]
-    if (refusal !== undefined) this.refusals.add([refusal.stage, oneOf(refusal.known, facts[refusal.field])])
+    if (refusal !== undefined)
+      this.refusals.add([refusal.stage, oneOf(refusal.known, facts[refusal.field])], timesOf(facts))
     else if (message === 'upstream failed') this.#upstreamFailed(facts.export, oneOf(UPSTREAM_CODES, facts.code))
     else if (message === 'session ended') this.#ended(facts)
     else if (RECONNECTS.includes(message)) this.reconnects.add([this.#label(facts.export), message])
@@ -151,6 +152,11 @@ export class LogCounts {
   #label(name: unknown): string {
     return typeof name === 'string' && this.#isExport(name) ? exportLabel(name) : 'other'
   }
+}
+
+/** A line may speak of several. */
+function timesOf({ times }: Facts): number {
+  return typeof times === 'number' ? times : 1
 }
 
 /** What is not foreseen has one name: the number of series has a bound. */

@@ -10,16 +10,16 @@ export class TallyMap {
     this.#names = names
   }
 
-  /** Counts one more for these values, in the order of the labels. */
-  add(values: readonly string[]): void {
+  /** Counts one more, or `times`, for these values, in the order of the labels. */
+  add(values: readonly string[], times = 1): void {
     const key = values.join('\0')
     const entry = this.#counts.get(key)
     if (entry !== undefined) {
-      entry.count++
+      entry.count += times
       return
     }
     const labels = Object.fromEntries(this.#names.map((name, index) => [name, values[index] ?? '']))
-    this.#counts.set(key, { labels, count: 1 })
+    this.#counts.set(key, { labels, count: times })
   }
 
   values(): readonly Value[] {

@@ -44,7 +44,14 @@ exports:
     upstream: { uri: "nbds://h/x", ca: ca.pem, cert: c.pem, key: k.pem }
   - name: file
     upstream: { file: images/disk.img }
-limits: { sessions: 10, sessions-per-address: 2, negotiation: 5s, idle: 1h, drain: 5m }
+limits:
+  sessions: 10
+  sessions-per-address: 2
+  max-startups: "3:50:8"
+  per-source-penalties: { authfail: 1s, invalid: 0s, max: 1h, exempt: [192.0.2.0/24] }
+  negotiation: 5s
+  idle: 1h
+  drain: 5m
 leases: { vanished-after: 10s }
 `
 
@@ -151,6 +158,13 @@ describe('a configuration with every key', () => {
     expect(config.limits).toEqual({
       sessions: 10,
       sessionsPerAddress: 2,
+      maxStartups: { start: 3, rate: 0.5, full: 8 },
+      penalties: {
+        costMs: { authfail: 1000, 'grace-exceeded': 10_000, invalid: 0 },
+        minMs: 15_000,
+        maxMs: 3_600_000,
+        exempt: [{ family: 4, network: 0xc0000200n, prefix: 24, text: '192.0.2.0/24' }],
+      },
       negotiationMs: 5000,
       idleMs: 3_600_000,
       drainMs: 300_000,
@@ -196,7 +210,23 @@ describe('a configuration with what is required only', () => {
       ],
       exports: [],
       groups: [],
-      limits: { sessions: 1000, sessionsPerAddress: 64, negotiationMs: 10_000, idleMs: 0, drainMs: 30_000 },
+      limits: {
+        sessions: 1000,
+        sessionsPerAddress: 64,
+        maxStartups: { start: 500, rate: 0.3, full: 900 },
+        penalties: {
+          costMs: { authfail: 5000, 'grace-exceeded': 10_000, invalid: 10_000 },
+          minMs: 15_000,
+          maxMs: 600_000,
+          exempt: [
+            { family: 4, network: 0x7f000000n, prefix: 8, text: '127.0.0.0/8' },
+            { family: 6, network: 1n, prefix: 128, text: '::1/128' },
+          ],
+        },
+        negotiationMs: 10_000,
+        idleMs: 0,
+        drainMs: 30_000,
+      },
       workers: 'auto',
       leases: { vanishedMs: 30_000 },
     })

@@ -38,7 +38,9 @@ async function openDoor(options: Partial<TcpDoorOptions> = {}, max = { sessions:
   const door = await openTcpDoor(believing, {
     vanishedMs: 30_000,
     admit: address => limits.admit(address),
-    left: address => limits.leave(address),
+    known: () => limits.entered(),
+    left: (address, wasKnown) => limits.leave(address, wasKnown),
+    charge: (address, offence) => limits.charge(address, offence),
     turnedAway: (peer, reason, facts) => void turned.push({ peer, reason, ...facts }),
     enter: visitor => void visitors.push(visitor),
     failed: error => void failures.push(error),

@@ -33,6 +33,8 @@ export interface TestDoor {
   readonly log: Line[]
   /** Places taken now. */
   places(): number
+  /** What was held against addresses. */
+  readonly charges: readonly string[]
   logged(message: string): Promise<Line>
   close(): Promise<void>
 }
@@ -55,6 +57,7 @@ export async function openDoor(options: TestDoorOptions = {}): Promise<TestDoor>
   const log: Line[] = []
   const visitors: Visitor[] = []
   let places = 0
+  const charges: string[] = []
   const write =
     (level: string) =>
     (facts: object, message: string): void =>
@@ -76,7 +79,9 @@ export async function openDoor(options: TestDoorOptions = {}): Promise<TestDoor>
         places++
         return undefined
       },
+      known: () => {},
       left: () => void places--,
+      charge: (address, offence) => void charges.push(`${address} ${offence}`),
       vanishedMs: 30_000,
       turnedAway: (peer, reason, facts) => write('warn')({ peer, reason, ...facts }, 'turned away'),
       enter: visitor => void visitors.push(visitor),
@@ -93,6 +98,7 @@ export async function openDoor(options: TestDoorOptions = {}): Promise<TestDoor>
     visitors,
     log,
     places: () => places,
+    charges,
     logged: async message => {
       const find = (): Line | undefined => log.find(line => line.message === message)
       await waitFor(`the log line ${message}`, () => find() !== undefined, { describe: () => JSON.stringify(log) })

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import type { Parsed } from './parsed.ts'
 
-/** Text with a form of its own: its problem comes with those of the file. */
+/** Text with a form of its own. */
 export const text = <T>(parse: (text: string) => Parsed<T>) =>
   z.string().transform((value, context) => {
     const result = parse(value)
@@ -9,3 +9,6 @@ export const text = <T>(parse: (text: string) => Parsed<T>) =>
     context.addIssue({ code: 'custom', message: result.problem })
     return z.NEVER
   })
+
+/** A number of things, of which there has to be one. */
+export const count = z.int().min(1, 'must be at least 1')
