@@ -20,6 +20,7 @@ import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import { Preparations } from '../preparing/preparations.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
@@ -31,7 +32,6 @@ import { Limits } from './limits.ts'
 import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
 import { createOverview, type Overview } from './overview.ts'
-import { PreparingKeeper } from './preparing-keeper.ts'
 import { processCount } from './process-count.ts'
 import type { WorkerProgram } from './worker-floor.ts'
 
@@ -132,7 +132,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   control.replace(inForce)
   let conn = 0
   let draining = false
-  const preparing = new PreparingKeeper(config.state, log)
+  const preparing = new Preparations(config.state, log)
   const kept = { control, leases, audit, preparing, limits, log, telemetry }
   const plane: Plane = { ...kept, handed, seek, config: () => inForce, number: () => ++conn }
   const processes = processCount(config.workers)
@@ -146,13 +146,13 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await inTurn(async () => {
       inForce = discoveries.extend(current)
       control.replace(inForce)
-      await preparing.open(inForce)
+      preparing.open(inForce)
       preparing.apply(inForce)
       await floor.follow(inForce)
     })
   }
   try {
-    await preparing.open(inForce)
+    preparing.open(inForce)
     preparing.apply(inForce)
     await floor.apply(inForce, () => {})
     isOpen = true
@@ -169,7 +169,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     let misfits: readonly Misfit[] = []
-    await preparing.open(next)
+    preparing.open(next)
     const { doors, ended: gone } = await floor.apply(discoveries.extend(next), () => {
       discoveries.follow(next)
       inForce = discoveries.extend(next)
@@ -202,7 +202,6 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const end = async (): Promise<void> => {
     draining = true
     leases.dismiss()
-    preparing.stop()
     discoveries.close()
     unwatch()
     await floor.stop()
@@ -218,7 +217,6 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const drain = async (ms = current.limits.drainMs): Promise<void> => {
     draining = true
     leases.dismiss()
-    preparing.dismiss()
     await floor.close()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>(resolve => {

@@ -1,10 +1,11 @@
 import type { ListedUpstream } from '../config/config.ts'
-import { greet, leave, listExports } from '../negotiation/client.ts'
+import { greet, listExports } from '../negotiation/client.ts'
 import type { ListEntry } from '../negotiation/host.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
 import { Wire } from '../stream/wire.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
+import { bidFarewell } from './farewell.ts'
 
 /** How long an upstream may take for all of it. */
 const LIST_MS = 5000
@@ -31,11 +32,9 @@ export async function listUpstream(from: ListedUpstream): Promise<readonly ListE
       })
     const { wire, fixed } = await greet(new Wire(stream, LIST_MS), upgrade)
     if (!fixed) throw new UpstreamError('REFUSED', 'this server knows no LIST')
-    const entries = await listExports(wire)
-    await leave(wire)
-    return entries
+    return await listExports(wire)
   } finally {
     signal.removeEventListener('abort', end)
-    stream.destroy()
+    bidFarewell(stream, 'haggling')
   }
 }

@@ -4,6 +4,7 @@ import type { ContextWants, Opened } from '../negotiation/host.ts'
 import type { Rights } from '../policy/identity.ts'
 import { MAX_PAYLOAD_BYTES, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
+import type { BlockSize } from '../protocol/info.ts'
 import type { MetaContext } from '../protocol/meta-context.ts'
 import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
@@ -14,10 +15,14 @@ import type { GatedStream } from '../stream/write-gate.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SshPool } from '../upstreams/ssh.ts'
+import { bidFarewell } from './farewell.ts'
 
 /** How long an upstream may take to be reached, and how long to negotiate. */
 const CONNECT_MS = 5000
 const NEGOTIATE_MS = 5000
+
+/** Least block size that may be preferred. */
+const MIN_PREFERRED_BYTES = 512
 
 /** An export with the connection that serves it. */
 export interface OpenExport extends Opened {
@@ -31,6 +36,8 @@ export interface OpenExport extends Opened {
   readonly contextIds: ContextIds
   /** The upstream was asked for its block sizes, and may insist on them. */
   readonly hasBlockSize: boolean
+  /** What it insists on is no more than what every client keeps to. */
+  readonly isAnySize: boolean
 }
 
 /** What an export is opened with. */
@@ -69,7 +76,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }
   const contexts = inOrder(facts.contexts, wanted)
   if (contexts === undefined) {
-    facts.stream.destroy()
+    bidFarewell(facts.stream, 'transmission')
     throw new UpstreamError('HANDSHAKE', 'metadata contexts that the client was told of are gone')
   }
   return {
@@ -79,13 +86,14 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     // proto.md, "NBD_FLAG_CAN_MULTI_CONN": the upstream's promise, for it is the upstream that keeps it; not where the
     // client's next connection could be told something else.
     flags: cutFlags(facts.flags, rights, structured) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN),
-    blockSize: { ...facts.blockSize, maximumPayload: Math.min(facts.blockSize.maximumPayload, MAX_PAYLOAD_BYTES) },
+    blockSize: cutSizes(facts.blockSize),
     stream: facts.stream,
     rights,
     rule,
     structured,
     contexts: contexts.map(context => context.name),
     hasBlockSize: opening.blockSize !== false,
+    isAnySize: facts.blockSize.minimum === 1 && facts.blockSize.maximumPayload >= MAX_PAYLOAD_BYTES,
     contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
   }
 }
@@ -136,13 +144,26 @@ async function negotiateUpstream(link: ServerLink, wants: UpstreamWants) {
     if (connected.wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes before the first request')
     return { ...facts, stream }
   } catch (error) {
+    if (error instanceof OptionRefused) {
+      bidFarewell(stream, 'haggling')
+      throw new UpstreamError('REFUSED', error.message, { cause: error })
+    }
     stream.destroy()
-    if (error instanceof OptionRefused) throw new UpstreamError('REFUSED', error.message, { cause: error })
     if (error instanceof ProtocolError || error instanceof StreamError) {
       throw new UpstreamError('HANDSHAKE', error.message, { cause: error })
     }
     throw error
   }
+}
+
+/**
+ * The upstream's block sizes, cut to what the relay carries and to what may be told (proto.md, "Size constraints"):
+ * what is preferred MUST be 512 at least, and no more than the largest payload.
+ */
+function cutSizes({ minimum, preferred, maximumPayload }: BlockSize): BlockSize {
+  const most = Math.min(maximumPayload, MAX_PAYLOAD_BYTES)
+  const cut = Math.min(Math.max(preferred, MIN_PREFERRED_BYTES), MAX_PAYLOAD_BYTES)
+  return { minimum, preferred: cut, maximumPayload: Math.max(most, cut) }
 }
 
 /** Flags that are relayed; all others promise what the relay does not carry. */

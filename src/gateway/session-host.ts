@@ -18,11 +18,11 @@ import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
 import type { Asker, Granted, Place, Visit } from './control.ts'
+import { bidFarewell } from './farewell.ts'
 import { checkLuks } from './luks-check.ts'
 import { offenceOfRefusal } from './offences.ts'
 import { type OpenExport, openExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
-import { refusal, shuttingDown } from './refusals.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
 import { identityFacts, proxiedClient } from './visitor-facts.ts'
@@ -119,7 +119,7 @@ export class SessionHost implements Host<OpenExport> {
     const { control, log } = this.#context
     const { only } = this.#visitor
     const name = asked === '' && only !== undefined ? only : asked
-    if (this.#context.isDraining()) return shuttingDown()
+    if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
     const decided = await control.decide(name, this.#asker)
     if (only !== undefined && name !== only) {
       this.refused({ export: name, reason: 'another export' })
@@ -130,7 +130,6 @@ export class SessionHost implements Host<OpenExport> {
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
     const verdict = await this.#programs.verdict(name, decided, this.#visit)
-    if (verdict?.kind === 'refused' && this.#context.isDraining()) return shuttingDown()
     if (verdict?.kind === 'refused') {
       this.refused({ export: name, reason: verdict.reason, rule: decided.rule })
       return refusal(Rep.ERR_POLICY, verdict.message)
@@ -140,7 +139,7 @@ export class SessionHost implements Host<OpenExport> {
     // It may have waited.
     if (this.#context.isDraining()) {
       this.#leave()
-      return shuttingDown()
+      return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
     }
     if (place.kind === 'refused') {
       const { reason, message, by } = place
@@ -162,8 +161,9 @@ export class SessionHost implements Host<OpenExport> {
       if (!(error instanceof UpstreamError)) throw error
       this.#forget()
       if (wants.enter) this.#leave()
-      const isUnasked = error.cause instanceof OptionRefused && error.cause.reply === Rep.ERR_BLOCK_SIZE_REQD
-      if (isUnasked) return refusal(Rep.ERR_BLOCK_SIZE_REQD, 'ask for block sizes and keep to them')
+      const isSizeWanted = error.cause instanceof OptionRefused && error.cause.reply === Rep.ERR_BLOCK_SIZE_REQD
+      if (isSizeWanted && !wants.blockSize)
+        return refusal(Rep.ERR_BLOCK_SIZE_REQD, 'ask for block sizes and keep to them')
       this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')
@@ -292,8 +292,8 @@ export class SessionHost implements Host<OpenExport> {
     const hasContexts = wants.contexts.queries.join('\0') === this.#selected(opened).join('\0')
     const isGrantedSo = opened?.rights === granted.rights && this.#canMultiply === canMultiply
     // An upstream that was asked for its block sizes insists on them, which a client that did not ask can not know.
-    const hasSizes = wants.blockSize ? opened?.hasBlockSize : opened?.blockSize.minimum === 1
-    const isReady = isSame && hasSizes === true && isGrantedSo && hasContexts && wants.contexts.how !== 'list'
+    const hasSizes = opened?.hasBlockSize === wants.blockSize || (!wants.blockSize && opened?.isAnySize === true)
+    const isReady = isSame && hasSizes && isGrantedSo && hasContexts && wants.contexts.how !== 'list'
     return isReady && this.#upstream === granted.upstream ? { ...opened, contexts: wants.contexts.queries } : undefined
   }
 
@@ -309,7 +309,6 @@ export class SessionHost implements Host<OpenExport> {
     if (upstream.kind === 'refused') {
       const { reason, message } = upstream
       this.#leave()
-      if (this.#context.isDraining()) return shuttingDown()
       this.refused({ export: name, reason, rule })
       return refusal(reason === 'state' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
     }
@@ -355,7 +354,7 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   #forget(): void {
-    this.#opened?.stream.destroy()
+    if (this.#opened !== undefined) bidFarewell(this.#opened.stream, 'transmission')
     this.#opened = undefined
   }
 
@@ -395,4 +394,8 @@ export class SessionHost implements Host<OpenExport> {
 
 function by(rule: string | undefined): string {
   return rule === undefined ? '' : `, ${rule}`
+}
+
+function refusal(reply: Rep, message: string): Refusal {
+  return { kind: 'refused', reply, message }
 }

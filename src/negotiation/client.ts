@@ -193,11 +193,6 @@ function checkedContexts(found: readonly MetaContext[], option: Opt): readonly M
   return found
 }
 
-/** Tells the upstream that nothing more is wanted of it. @throws StreamError */
-export async function leave(wire: Wire): Promise<void> {
-  await wire.write(encodeOption(Opt.ABORT))
-}
-
 async function exportName(
   { wire, noZeroes }: Connected,
   name: string,

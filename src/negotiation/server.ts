@@ -184,7 +184,7 @@ class Haggling<Export extends Opened> {
     if (request === 'too big') return this.#refuse(option, Rep.ERR_TOO_BIG, 'export name longer than 4096 bytes')
     const opened = await this.#host.open(request.name, {
       ...this.#wants(request.name, option === Opt.GO),
-      blockSize: option === Opt.INFO || request.infos.includes(Info.BLOCK_SIZE),
+      blockSize: request.infos.includes(Info.BLOCK_SIZE),
     })
     if (isRefusal(opened)) return this.#refuseExport(option, opened)
     await this.#acknowledge(option, Rep.INFO, infoReplies(request, opened))
@@ -222,8 +222,10 @@ class Haggling<Export extends Opened> {
   }
 
   #refuseExport(option: number, refusal: Refusal): Promise<undefined> {
-    // proto.md, "SELECTIVETLS mode": TLS_REQD for exports that want TLS; for unknown ones too, so that nobody can tell.
-    const hidden = refusal.reply === Rep.ERR_UNKNOWN && this.#host.tls === 'selective' && !this.#secure
+    // proto.md, "SELECTIVETLS mode": TLS_REQD for exports that want TLS; for unknown ones too, so that nobody can tell. It
+    // MUST NOT be said to any option but these.
+    const isAsked = option === Opt.INFO || option === Opt.GO
+    const hidden = isAsked && refusal.reply === Rep.ERR_UNKNOWN && this.#host.tls === 'selective' && !this.#secure
     if (hidden) return this.#refuse(option, Rep.ERR_TLS_REQD, 'unknown export, or one that wants STARTTLS')
     return this.#refuse(option, refusal.reply, refusal.message)
   }

@@ -6,7 +6,9 @@
 
 import { ExportMeter } from '../observe/export-meter.ts'
 import { Cmd, Magic } from '../protocol/constants.ts'
+import { ProtocolError } from '../protocol/errors.ts'
 import { RequestField } from '../protocol/request.ts'
+import { Coverage } from './coverage.ts'
 
 /** Slots at the start; the table doubles when it is full. */
 const INITIAL_SLOTS = 16
@@ -37,8 +39,8 @@ export class Pending {
   #flags = new Uint16Array(INITIAL_SLOTS)
   #order = new Float64Array(INITIAL_SLOTS)
   #added = 0
-  /** By slot, what chunks have brought of a READ: only where they do not come in order. Pairs of from and to. */
-  readonly #scattered = new Map<number, (readonly [number, number])[]>()
+  /** What chunks have brought of READs, where they do not come in order. */
+  readonly #coverage = new Coverage()
 
   /** `meter` is told how long requests take. */
   constructor(meter = new ExportMeter()) {
@@ -202,23 +204,26 @@ export class Pending {
     return high * 2 ** 32 + (head.readUInt32BE(at + 4) - (this.#offsetLow[slot] ?? 0))
   }
 
-  /** Counts bytes of a READ that a chunk brings, from its byte `from` on. */
+  /** Counts bytes of a READ that a chunk brings, from its byte `from` on. @throws ProtocolError BAD_REPLY if one comes twice */
   deliver(slot: number, from: number, bytes: number): void {
     const missing = this.#missing[slot] ?? 0
     const inOrder = this.lengthOf(slot) - missing
-    if (from !== inOrder || this.#scattered.size > 0) this.#scatter(slot, inOrder, from, from + bytes)
+    const isInOrder = from === inOrder && !this.#coverage.has(slot)
+    if (!isInOrder && !this.#coverage.add(slot, inOrder, { from, to: from + bytes })) {
+      throw new ProtocolError('BAD_REPLY', 'chunks that overlap')
+    }
     this.#missing[slot] = missing - bytes
     this.#readBytes -= bytes
   }
 
   /** What no chunk has brought yet of a READ: where it begins and ends in the request. */
   gapsOf(slot: number): readonly (readonly [number, number])[] {
-    const got = this.#scattered.get(slot) ?? [[0, this.lengthOf(slot) - this.missingOf(slot)]]
+    const got = this.#coverage.piecesOf(slot) ?? [{ from: 0, to: this.lengthOf(slot) - this.missingOf(slot) }]
     const gaps: (readonly [number, number])[] = []
     let at = 0
-    for (const [from, to] of [...got].sort(([a], [b]) => a - b)) {
+    for (const { from, to } of got) {
       if (from > at) gaps.push([at, from])
-      at = Math.max(at, to)
+      at = to
     }
     return at < this.lengthOf(slot) ? [...gaps, [at, this.lengthOf(slot)]] : gaps
   }
@@ -230,18 +235,7 @@ export class Pending {
     this.#live[slot] = 0
     this.#count--
     this.#free.push(slot)
-    if (this.#scattered.size > 0) this.#scattered.delete(slot)
-  }
-
-  #scatter(slot: number, inOrder: number, from: number, to: number): void {
-    const got = this.#scattered.get(slot)
-    if (got !== undefined) got.push([from, to])
-    else if (from !== inOrder) {
-      this.#scattered.set(slot, [
-        [0, inOrder],
-        [from, to],
-      ])
-    }
+    this.#coverage.forget(slot)
   }
 
   #grow(): void {

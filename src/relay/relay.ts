@@ -283,9 +283,9 @@ export class Relay {
   }
 
   /** Answers a request that is refused here, between two replies of the upstream. */
-  readonly #refuse = (type: number, error: Err, head: Buffer, at: number): void => {
+  readonly #refuse = (_type: number, error: Err, head: Buffer, at: number): void => {
     const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
-    this.#replies.inject(encodeRefusal(this.#structured, type, error, cookie))
+    this.#replies.inject(encodeRefusal(this.#structured, error, cookie))
     this.#toClient.flush()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.CLIENT_BACKLOG)
   }

@@ -3,15 +3,8 @@
  * chunk outside its request, a type that does not fit the command or a wrong magic end the session before the client
  * sees them. Where the client asked for structured replies and the upstream has none, simple replies to READ are lifted.
  */
-import {
-  Cmd,
-  type Err,
-  MAX_STRING_BYTES,
-  Magic,
-  REPLY_TYPE_IS_ERROR,
-  ReplyFlag,
-  ReplyType,
-} from '../protocol/constants.ts'
+import { Cmd, Err, MAX_STRING_BYTES, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
+import { portableError } from '../protocol/error-value.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { encodeSimpleReply, SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField, DATA_CHUNK_SIZE, encodeErrorChunk } from '../protocol/structured-reply.ts'
@@ -93,10 +86,11 @@ export class ReplyGrammar implements Grammar {
     if (pending.typeOf(slot) === Cmd.BLOCK_STATUS) {
       throw new ProtocolError('BAD_REPLY', 'a simple reply to BLOCK_STATUS')
     }
-    const error = bytes.readUInt32BE(at + SimpleReplyField.ERROR)
+    const error = portable(bytes, at + SimpleReplyField.ERROR)
     this.payloadBytes = isRead && error === 0 ? pending.lengthOf(slot) : 0
     let verdict: Verdict = Verdict.KEEP
-    if (isRead && this.#structured.client) {
+    // proto.md, "Structured reply chunk message": errors SHOULD be chunks too.
+    if (this.#structured.client && (isRead || error !== 0)) {
       this.replacement = error === 0 ? liftData(pending, slot) : liftError(pending, slot, error)
       verdict = Verdict.SWAP
     } else pending.restoreCookie(slot, bytes, at + SimpleReplyField.COOKIE)
@@ -110,7 +104,10 @@ export class ReplyGrammar implements Grammar {
     const pending = this.#pending
     const type = bytes.readUInt16BE(at + ChunkField.TYPE)
     const length = bytes.readUInt32BE(at + ChunkField.LENGTH)
-    const done = (bytes.readUInt16BE(at + ChunkField.FLAGS) & ReplyFlag.DONE) !== 0
+    const flags = bytes.readUInt16BE(at + ChunkField.FLAGS)
+    const done = (flags & ReplyFlag.DONE) !== 0
+    // proto.md, "Structured reply flags": clients MUST ignore unrecognized flags, servers MUST NOT set them.
+    if ((flags & ~ReplyFlag.DONE) !== 0) bytes.writeUInt16BE(flags & ReplyFlag.DONE, at + ChunkField.FLAGS)
     this.payloadBytes = length - fixedPayload(type, length)
     const isNews = this.#checkChunk(slot, type, length, bytes, at)
     if (type === ReplyType.NONE && !done) throw new ProtocolError('BAD_REPLY', 'a NONE chunk that is not the last')
@@ -169,9 +166,11 @@ export class ReplyGrammar implements Grammar {
 
   /** Checks that an error chunk adds up, and that the offset it names lies in its request. */
   #checkError(slot: number, type: number, length: number, bytes: Buffer, payload: number): void {
-    const end = ERROR_PAYLOAD + bytes.readUInt16BE(payload + 4)
+    const messageBytes = bytes.readUInt16BE(payload + 4)
+    const end = ERROR_PAYLOAD + messageBytes
     const tail = type === ReplyType.ERROR ? 0 : type === ReplyType.ERROR_OFFSET ? 8 : length - end
-    if (tail < 0 || end + tail !== length || bytes.readUInt32BE(payload) === 0) {
+    const fits = messageBytes <= MAX_STRING_BYTES && tail >= 0 && end + tail === length
+    if (!fits || portable(bytes, payload) === 0) {
       throw new ProtocolError('BAD_REPLY', 'an error chunk that does not add up')
     }
     if (type === ReplyType.ERROR_OFFSET) {
@@ -218,6 +217,29 @@ function fixedPayload(type: number, length: number): number {
   return isError || type === ReplyType.BLOCK_STATUS ? length : 0
 }
 
+/** The error value at `at`, made one of the spec's in place. */
+function portable(bytes: Buffer, at: number): number {
+  const sent = bytes.readUInt32BE(at)
+  if (sent === 0) return 0
+  const error = portableError(sent)
+  if (error !== sent) bytes.writeUInt32BE(error, at)
+  return error
+}
+
+/** What a refusal says to the person at the client. */
+const REFUSAL_TEXT: Readonly<Partial<Record<Err, string>>> = {
+  [Err.PERM]: 'not permitted on this export',
+  [Err.IO]: 'the server behind this export was lost',
+  [Err.INVAL]: 'no such command, flag or range on this export',
+  [Err.NOSPC]: 'beyond the end of this export',
+  [Err.SHUTDOWN]: 'the gateway is shutting down',
+}
+
+/** An error of our own in answer to a request, in the kind of reply that the client expects. */
+export function encodeRefusal({ client }: ReplyKinds, error: Err, cookie: bigint): Buffer {
+  return client ? encodeErrorChunk(cookie, error, REFUSAL_TEXT[error] ?? '') : encodeSimpleReply({ error, cookie })
+}
+
 /** Head of the one OFFSET_DATA chunk that answers a READ whose upstream answered with a simple reply. */
 function liftData(pending: Pending, slot: number): Buffer {
   const head = Buffer.allocUnsafe(DATA_CHUNK_SIZE)
@@ -233,12 +255,6 @@ function liftError(pending: Pending, slot: number, error: number): Buffer {
   pending.restoreCookie(slot, head, ChunkField.COOKIE)
   head.writeUInt32BE(error, ChunkField.PAYLOAD)
   return head
-}
-
-/** An error of our own in answer to a request, in the kind of reply that the client expects. */
-export function encodeRefusal({ client }: ReplyKinds, type: number, error: Err, cookie: bigint): Buffer {
-  const isChunk = client && (type === Cmd.READ || type === Cmd.BLOCK_STATUS)
-  return isChunk ? encodeErrorChunk(cookie, error, '') : encodeSimpleReply({ error, cookie })
 }
 
 /** A chunk that says no more than that its reply is over. */

@@ -94,6 +94,8 @@ export class RequestGrammar implements Grammar {
   readonly #keep: Keep | undefined
   #isShut = false
   readonly #allowedFlags: readonly number[]
+  /** Flags that the upstream gets to see of commands that change nothing. */
+  readonly #passedFlags: number
   /** The size as a number, or -1 when it is too large to be one exactly. */
   readonly #size: number
   #gathered: Gathered | undefined
@@ -107,6 +109,9 @@ export class RequestGrammar implements Grammar {
     this.#outward = outward
     this.#keep = outward.keep
     this.#allowedFlags = allowedFlags(rules, outward.status?.isNegotiated === true)
+    // proto.md, "NBD_CMD_FLAG_FUA": a client SHOULD NOT set it on what does not write. A READ that is lifted comes back as
+    // one chunk, which is all that DF asks for; the upstream does not know the flag.
+    this.#passedFlags = ~(CmdFlag.FUA | (rules.structured.upstream ? 0 : CmdFlag.DF))
     this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
   }
 
@@ -191,17 +196,14 @@ export class RequestGrammar implements Grammar {
 
   #yes(type: number, length: number, bytes: Buffer, at: number): Verdict {
     this.#count(type, length)
-    // A READ that is lifted comes back as one chunk, which is all that DF asks for; the upstream does not know the flag.
-    if (type === Cmd.READ && !this.#rules.structured.upstream) {
-      const flags = bytes.readUInt16BE(at + RequestField.FLAGS)
-      bytes.writeUInt16BE(flags & ~CmdFlag.DF, at + RequestField.FLAGS)
-    }
-    const expected = type === Cmd.READ ? length : 0
     const flags = bytes.readUInt16BE(at + RequestField.FLAGS)
+    const passed = flags & (isChange(type) ? ~0 : this.#passedFlags)
+    if (passed !== flags) bytes.writeUInt16BE(passed, at + RequestField.FLAGS)
+    const expected = type === Cmd.READ ? length : 0
     const slot = this.#pending.add(bytes, at + RequestField.COOKIE, at + RequestField.OFFSET, type, length, expected)
     if (type === Cmd.BLOCK_STATUS) this.#outward.status?.ask(slot, length, (flags & CmdFlag.REQ_ONE) !== 0)
     if (this.#keep !== undefined) {
-      this.#pending.setFlags(slot, flags)
+      this.#pending.setFlags(slot, passed)
       this.#keep.asked(slot, type)
       this.isWatching = type === Cmd.WRITE
     }

@@ -243,7 +243,7 @@ export class Resumer {
 
   #answer(slot: number, error: Err): void {
     const { pending, replies, structured } = this.#parts
-    replies.inject(encodeRefusal(structured, pending.typeOf(slot), error, pending.cookieOf(slot)))
+    replies.inject(encodeRefusal(structured, error, pending.cookieOf(slot)))
     pending.markFailed(slot)
     this.#remove(slot)
   }

@@ -102,7 +102,9 @@ requires(
     expect(told(await client.option(SET_META_CONTEXT, query('disk', 'base:allocation')))).toEqual(['1'])
     expect(told(await client.option(7, infoData('disk'))).at(-1)).toBe('1')
     client.request(7, 1n, 0n, 512)
-    expect((await client.read(26)).toString('hex')).toBe('668e33ef000180010000000000000001000000060000' + '00160000')
+    const refusal = await client.read(26)
+    expect(refusal.toString('hex')).toBe('668e33ef0001800100000000000000010000003300000016002d')
+    expect((await client.read(0x2d)).toString()).toBe('no such command, flag or range on this export')
   })
 
   test('of a forbidden export are refused as those of one that is not there, and its server is not dialled', async ({

@@ -8,6 +8,11 @@ function read(text: string): unknown {
 const tcp = (host: string, port: number, name: string, tls = false) => ({ kind: 'tcp', host, port, export: name, tls })
 
 describe('parseUpstreamUri', () => {
+  test('takes port 10809 where none is named', () => {
+    for (const text of ['nbd://h', 'nbds://h/x', 'nbd://[::1]/']) expect(read(text)).toMatchObject({ port: 10809 })
+    expect(read('nbd://h:10810/x')).toMatchObject({ port: 10810 })
+  })
+
   // The names are those of doc/uri.md, "NBD URI export name".
   test.each([
     ['nbd://example.com/disk', tcp('example.com', 10809, 'disk')],

@@ -175,11 +175,12 @@ describe('metadata contexts of an upstream', () => {
 })
 
 describe('block sizes', () => {
-  it('are wanted by who asks for them, and for INFO', async () => {
+  it('are wanted by who asks for them, by INFO as by GO', async () => {
     const wanted = async (...options: readonly Buffer[]) =>
       (await haggle(new FakeHost(), FIXED, ...options)).host.blockSizeWants
     expect(await wanted(option(GO, asks('disk')))).toEqual([false])
     expect(await wanted(option(GO, asks('disk', '0001 0003')))).toEqual([true])
-    expect(await wanted(option(INFO, asks('disk')), option(GO, asks('disk')))).toEqual([true, false])
+    expect(await wanted(option(INFO, asks('disk')), option(GO, asks('disk')))).toEqual([false, false])
+    expect(await wanted(option(INFO, asks('disk', '0001 0003')), option(GO, asks('disk')))).toEqual([true, false])
   })
 })

@@ -53,7 +53,8 @@ describe('BLOCK_STATUS', () => {
       const session = relaying({ structured: STRUCTURED, contextIds })
       await clientSends(session, request({ ...ASK, ...fields }))
       expect(session.upstream.output).toHaveLength(0)
-      expect(session.client.output).toEqual(hex('668e33ef 0001 8001 00000000000000aa 00000006 00000016 0000'))
+      const text = '6e6f207375636820636f6d6d616e642c20666c6167206f722072616e6765206f6e2074686973206578706f7274' // no such command, flag or range on this export
+      expect(session.client.output).toEqual(hex('668e33ef 0001 8001 00000000000000aa 00000033 00000016 002d', text))
     }
   })
 

@@ -95,7 +95,7 @@ describe('refusals', () => {
     })
   })
 
-  it('of a READ are chunks for clients with structured replies, all others are simple', async () => {
+  it('are chunks with a text for clients with structured replies, and simple ones for all others', async () => {
     const session = relaying({ structured: { client: true, upstream: true } })
     await clientSends(
       session,
@@ -103,9 +103,17 @@ describe('refusals', () => {
       request({ type: WRITE, cookie: 2n, offset: 1n << 50n, length: 1, payload: '00' }),
     )
     expect(session.client.output).toEqual(
-      hex('668e33ef 0001 8001 0000000000000001 00000006 00000016 0000', '67446698 0000001c 0000000000000002'),
+      hex(
+        '668e33ef 0001 8001 0000000000000001 00000033 00000016 002d',
+        '6e6f207375636820636f6d6d616e642c20666c6167206f722072616e6765206f6e2074686973206578706f7274', // no such command, flag or range on this export
+        '668e33ef 0001 8001 0000000000000002 00000023 0000001c 001d',
+        '6265796f6e642074686520656e64206f662074686973206578706f7274', // beyond the end of this export
+      ),
     )
     expect(session.relay.counters.refused).toBe(2)
+    const plain = relaying({ structured: { client: false, upstream: false } })
+    await clientSends(plain, request({ type: READ, cookie: 1n, offset: 1n << 50n, length: 1 }))
+    expect(plain.client.output).toEqual(hex('67446698 00000016 0000000000000001'))
   })
 })
 

@@ -136,12 +136,12 @@ describe('simple replies', () => {
     await refuses('BAD_MAGIC', data(START, 512), LIFTED, READ_512)
   })
 
-  it('may not answer a READ where structured ones were negotiated, but anything else', async () => {
+  it('may not answer a READ where structured ones were negotiated, but anything else; their errors become chunks', async () => {
     await refuses('BAD_REPLY', simpleReply(OURS, 0), STRUCTURED, READ_512)
     await refuses('BAD_REPLY', simpleReply(OURS, 5), STRUCTURED, READ_512)
     const { framer, output } = replies(STRUCTURED, { type: FLUSH, length: 0 })
     framer.feed(simpleReply(OURS, 28))
-    expect(output()).toEqual(hex('67446698 0000001c ffffffffffffff00'))
+    expect(output()).toEqual(hex('668e33ef 0001 8001 ffffffffffffff00 00000006 0000001c 0000'))
   })
 })
 
@@ -341,16 +341,19 @@ describe('simple replies for a client with structured ones', () => {
       { type: READ, offset: 0x1_0000_0003n, length: 4 },
       { type: READ, length: 512 },
       { type: WRITE, length: 1 },
+      { type: WRITE, length: 1 },
     ]
     const stream = Buffer.concat([
       simpleReply(ours(1), 5),
       simpleReply(ours(0), 0, '61626364'),
       simpleReply(ours(2), 1),
+      simpleReply(ours(3), 0),
     ])
     const passes = hex(
       '668e33ef 0001 8001 ffffffffffffff01 00000006 00000005 0000',
       '668e33ef 0001 0001 ffffffffffffff00 0000000c 0000000100000003 61626364',
-      '67446698 00000001 ffffffffffffff02',
+      '668e33ef 0001 8001 ffffffffffffff02 00000006 00000001 0000',
+      '67446698 00000000 ffffffffffffff03',
     )
     await everySplit(stream, (chunks, how) => {
       const { framer, pending, output } = replies(LIFTED, ...out)

@@ -216,15 +216,15 @@ describe('commands and flags', () => {
     for (const flags of [2, 0x10]) expect(errorOf(request({ type: TRIM, flags, length: 1 }))).toBe(EINVAL)
   })
 
-  it('let DF stand on READ for clients with structured replies, and hide it from an upstream without', () => {
+  it('let DF stand on READ for clients with structured replies, and hide it from an upstream without, and FUA from all', () => {
     const read = (structured: RequestRules['structured']): { error: number; flags: number } => {
       const { framer, refused, output } = requests({ structured })
       framer.feed(request({ type: READ, flags: 5, length: 1 }))
       return { error: refused[0]?.error ?? 0, flags: output().length > 0 ? output().readUInt16BE(4) : -1 }
     }
     expect(read(NO_STRUCTURE)).toEqual({ error: EINVAL, flags: -1 })
-    expect(read({ client: true, upstream: false })).toEqual({ error: 0, flags: 1 })
-    expect(read({ client: true, upstream: true })).toEqual({ error: 0, flags: 5 })
+    expect(read({ client: true, upstream: false })).toEqual({ error: 0, flags: 0 })
+    expect(read({ client: true, upstream: true })).toEqual({ error: 0, flags: 4 })
   })
 })
 

@@ -444,13 +444,17 @@ describe('an upstream that stays away', () => {
     await clientSends(session, request({ type: READ, cookie: 1n, length: 4 }), write(2n).subarray(0, 30))
     session.upstream.close()
     await vi.advanceTimersByTimeAsync(60_001)
+    const text = '7468652067617465776179206973207368757474696e6720646f776e' // the gateway is shutting down
     const refused = hex(
-      '668e33ef 0001 8001 0000000000000001 00000006 0000006c 0000',
-      '67446698 0000006c 0000000000000002',
+      '668e33ef 0001 8001 0000000000000001 00000022 0000006c 001c',
+      text,
+      '668e33ef 0001 8001 0000000000000002 00000022 0000006c 001c',
+      text,
     )
     expect(session.client.output).toEqual(refused)
     await clientSends(session, Buffer.concat([write(2n).subarray(30), flush(3n)]))
-    expect(session.client.output.subarray(refused.length)).toEqual(hex('67446698 0000006c 0000000000000003'))
+    const last = hex('668e33ef 0001 8001 0000000000000003 00000022 0000006c 001c', text)
+    expect(session.client.output.subarray(refused.length)).toEqual(last)
     expect(session.client.ended).toBe(false)
     await vi.advanceTimersByTimeAsync(5000)
     expect(session.client.ended).toBe(true)
