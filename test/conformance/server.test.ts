@@ -1,0 +1,14 @@
+/** The rules of proto.md that bind a server: nbdgate towards its clients. */
+import { it } from 'vitest'
+import { requires } from '../support/requires.ts'
+import { layGround } from './ground.ts'
+import { entries } from './table.ts'
+
+requires('nbdkit')('a server', () => {
+  const ground = layGround()
+  for (const entry of entries.server) {
+    if (entry.kind === 'proven') it(entry.title, () => entry.run(ground))
+    const { run } = entry.kind === 'not kept' ? entry : {}
+    if (entry.kind === 'not kept' && run !== undefined) it.fails(entry.title, () => run(ground))
+  }
+})
