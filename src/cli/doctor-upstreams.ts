@@ -28,6 +28,11 @@ export async function upstreamFindings(config: Config): Promise<readonly Finding
 async function exportFindings(each: ExportConfig): Promise<readonly Finding[]> {
   const { upstream } = each
   const check = `upstream of ${JSON.stringify(printable(each.name))}`
+  if (upstream.kind === 'ways') {
+    const findings: Finding[] = []
+    for (const way of upstream.ways) findings.push(...(await exportFindings({ ...each, upstream: way })))
+    return findings
+  }
   try {
     if (upstream.kind === 'spawn') return [spawnFinding(check, upstream.argv[0] ?? '')]
     if (upstream.kind === 'overlay') return [fine(check, 'a file that `prepare` makes')]

@@ -57,7 +57,10 @@ function upstreamsAt({ exports, discoveries = [] }: Config): readonly { upstream
   const taken = new Set(discoveries.map(({ index }) => index))
   const indexes = [...Array(exports.length + taken.size).keys()].filter(index => !taken.has(index))
   const written = exports.flatMap(({ upstream }, nth) =>
-    standing(upstream).map(each => ({ upstream: each, path: ['exports', indexes[nth] ?? 0, 'upstream'] })),
+    standing(upstream).map((each, way) => ({
+      upstream: each,
+      path: ['exports', indexes[nth] ?? 0, 'upstream', ...(upstream.kind === 'ways' ? [way] : [])],
+    })),
   )
   return [...written, ...listed]
 }

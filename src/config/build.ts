@@ -208,6 +208,7 @@ function buildRules(checked: CheckedExport, builder: Builder, path: Path): Omit<
 }
 
 function buildUpstream(checked: NonNullable<CheckedExport['upstream']>, builder: Builder): BackendConfig {
+  if (Array.isArray(checked)) return { kind: 'ways', ways: checked.map(each => buildServer(each, builder)) }
   if ('spawn' in checked) return buildSpawn(checked, builder)
   if ('file' in checked && checked.file === OVERLAY) return { kind: 'overlay' }
   if ('file' in checked) return { kind: 'file', path: builder.absolute(checked.file) }

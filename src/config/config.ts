@@ -264,7 +264,7 @@ export interface DenyRuleConfig {
 }
 
 /** What is behind an export: there already, or made ready for its sessions. */
-export type BackendConfig = UpstreamConfig | SpawnConfig | OverlayConfig
+export type BackendConfig = StandingConfig | SpawnConfig | OverlayConfig
 
 /** A server that is started when it is needed, on a socket that is chosen for it. */
 export interface SpawnConfig {
@@ -284,6 +284,15 @@ export interface SpawnConfig {
 export interface OverlayConfig {
   readonly kind: 'overlay'
 }
+
+/** Servers that lead to the same storage, each tried when the ones before it can not be used. */
+export interface WaysConfig {
+  readonly kind: 'ways'
+  readonly ways: readonly ListedUpstream[]
+}
+
+/** What has not to be made ready. */
+export type StandingConfig = UpstreamConfig | WaysConfig
 
 /** What is reached as it stands: an NBD server, or a file or block device. */
 export type UpstreamConfig =

@@ -178,6 +178,7 @@ function absentDoors(value: unknown, path: Path, doors: readonly Door[]): readon
 }
 
 function upstreamProblems(value: unknown, path: Path, folder: string): readonly PathProblem[] {
+  if (Array.isArray(value)) return value.flatMap((each, index) => upstreamProblems(each, [...path, index], folder))
   const map = asMap(value)
   const uriPath = map === undefined ? path : [...path, 'uri']
   const text = map === undefined ? value : map.uri

@@ -12,8 +12,9 @@ export function upstreamsOf({ exports, discoveries = [] }: Config): readonly Ups
   return [...exports.flatMap(({ upstream }) => standing(upstream)), ...discoveries.map(({ from }) => from)]
 }
 
-/** An upstream that is reached as it stands, or none. */
+/** The upstreams that are reached as they stand, in the order that they are tried in; perhaps none. */
 export function standing(upstream: BackendConfig): readonly UpstreamConfig[] {
+  if (upstream.kind === 'ways') return upstream.ways
   return upstream.kind === 'spawn' || upstream.kind === 'overlay' ? [] : [upstream]
 }
 

@@ -9,7 +9,6 @@ import { MAX_STRING_BYTES } from '../protocol/constants.ts'
 import { parseCidr } from './cidr.ts'
 import { parseEndpoint } from './endpoint.ts'
 import { parseEtcdUrl } from './etcd-url.ts'
-import { laterProblem } from './later.ts'
 import { limits } from './limits-schema.ts'
 import { outageKeys } from './outage-schema.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
@@ -153,12 +152,14 @@ const upstream = z
         ),
       }),
       spawn,
+      z
+        .array(z.union([uri, longUri], { error: 'each of a list is an NBD URI, or { uri: …, ca:, cert:, key: }' }))
+        .min(1, 'needs at least one upstream')
+        .describe('Several ways to the same storage, tried in this order.'),
     ],
     {
-      error: issue =>
-        Array.isArray(issue.input)
-          ? laterProblem('a list of upstreams')
-          : 'an upstream is an NBD URI, { uri: …, ca:, cert:, key: }, { file: PATH } or { spawn: [PROGRAM, …] }',
+      error:
+        'an upstream is an NBD URI, { uri: …, ca:, cert:, key: }, { file: PATH }, { spawn: [PROGRAM, …] }, or a list of URIs',
     },
   )
   .describe('What is behind the export.')

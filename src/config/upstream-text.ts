@@ -16,6 +16,8 @@ export function upstreamText(upstream: BackendConfig): string {
       return `spawn:${upstream.argv[0] ?? ''}`
     case 'overlay':
       return 'file:{overlay}'
+    case 'ways':
+      return upstream.ways.map(upstreamText).join(', ')
     default:
       return upstream satisfies never
   }

@@ -21,19 +21,16 @@ import type { Asker, Granted, Place, Visit } from './control.ts'
 import { bidFarewell } from './farewell.ts'
 import { checkLuks } from './luks-check.ts'
 import { offenceOfRefusal } from './offences.ts'
-import { type OpenExport, openExport } from './open-export.ts'
+import { openBy } from './open-by.ts'
+import type { OpenExport } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
+import type { Standing } from './standing.ts'
 import { identityFacts, proxiedClient } from './visitor-facts.ts'
 import { type Dialled, WayBack, type WayBackOptions } from './way-back.ts'
 
 type Taken = Extract<Place, { kind: 'taken' }>
-
-/** Whether a session may go on: until a moment (milliseconds of the epoch) if there is one, or why not. */
-export type Standing =
-  | { readonly kind: 'holds'; readonly untilMs: number | undefined }
-  | { readonly kind: 'gone'; readonly why: string }
 
 export class SessionHost implements Host<OpenExport> {
   /** What holds back the requests of the session. */
@@ -150,7 +147,8 @@ export class SessionHost implements Host<OpenExport> {
     try {
       // Nor can somebody whose next connection finds something else behind the export, or whose writes may be made again
       // over what another connection has written and flushed since.
-      const isAlone = ruling.hooks?.isAlone === true || granted.outage.replayBytes > 0
+      const isOneOfMany = granted.upstream.kind === 'ways' || granted.outage.replayBytes > 0
+      const isAlone = ruling.hooks?.isAlone === true || isOneOfMany
       const canMultiply = place.lease !== undefined && !isAlone
       const opened =
         this.#reusable(name, granted, wants, canMultiply) ?? (await this.#dial(name, granted, wants, canMultiply))
@@ -320,7 +318,6 @@ export class SessionHost implements Host<OpenExport> {
     const opening = {
       name,
       description,
-      upstream,
       rights,
       rule,
       structuredReplies,
@@ -330,8 +327,9 @@ export class SessionHost implements Host<OpenExport> {
       client,
       ssh: dials.ssh,
     }
-    this.#dialled = { opening, outage: granted.outage, sinceMs: commonMs() }
-    const opened = await dials.run(upstream, () => openExport(opening))
+    const sinceMs = commonMs()
+    const { opened, way } = await openBy(upstream, opening, dials)
+    this.#dialled = { opening, outage: granted.outage, sinceMs, way }
     this.#opened = opened
     return opened
   }

@@ -1,4 +1,4 @@
-import type { UpstreamConfig } from '../config/config.ts'
+import type { StandingConfig } from '../config/config.ts'
 import type { Rights } from '../policy/identity.ts'
 import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
@@ -40,7 +40,7 @@ export class SessionPreparing {
     name: string,
     { upstream, hooks }: Granted,
     guest: Guest,
-  ): Promise<UpstreamConfig | Extract<Readied, { kind: 'refused' }>> {
+  ): Promise<StandingConfig | Extract<Readied, { kind: 'refused' }>> {
     if (hooks?.prepare !== true && upstream.kind !== 'spawn' && upstream.kind !== 'overlay') return upstream
     if (this.#prepared !== name) this.finish()
     this.#prepared = name

@@ -3,7 +3,7 @@
  * for by those who watch the gateway, so what was found out holds for a while, and a crowd of them makes one check.
  */
 import { access, constants } from 'node:fs/promises'
-import type { BackendConfig, ExportConfig, UpstreamConfig } from '../config/config.ts'
+import type { ExportConfig, UpstreamConfig } from '../config/config.ts'
 import { standing } from '../config/named-files.ts'
 import { greet } from '../negotiation/client.ts'
 import { Opt } from '../protocol/constants.ts'
@@ -37,14 +37,17 @@ export class UpstreamHealth {
 
   /** What was found out last of an export's upstream; undefined: nothing yet, or there is no way to find out. */
   of({ upstream }: ExportConfig): Known | undefined {
-    const place = placeOf(upstream)
-    return place === undefined ? undefined : this.#known.get(place)
+    // Of several ways one is enough.
+    const known = standing(upstream).flatMap(way => this.#known.get(placeOf(way)) ?? [])
+    return known.find(({ problem }) => problem === undefined) ?? known[0]
   }
 
   /** An upstream that serves a session answers, and need not be asked. */
   serves({ upstream }: ExportConfig): void {
-    const place = placeOf(upstream)
-    if (place !== undefined) this.#known.set(place, { problem: undefined, atMs: performance.now() })
+    // Which of several ways it is, is not known here.
+    const [place, ...others] = standing(upstream).map(placeOf)
+    if (place !== undefined && others.length === 0)
+      this.#known.set(place, { problem: undefined, atMs: performance.now() })
   }
 
   /** Finds out what is not known or not fresh; one check at a time. Never rejects. */
@@ -58,8 +61,7 @@ export class UpstreamHealth {
   async #refresh(exports: readonly ExportConfig[]): Promise<void> {
     const places = new Map<string, UpstreamConfig>()
     for (const upstream of exports.flatMap(each => standing(each.upstream))) {
-      const place = placeOf(upstream)
-      if (place !== undefined) places.set(place, upstream)
+      places.set(placeOf(upstream), upstream)
     }
     for (const place of this.#known.keys()) if (!places.has(place)) this.#known.delete(place)
     const isStale = (place: string): boolean => {
@@ -78,8 +80,8 @@ export class UpstreamHealth {
   }
 }
 
-/** Where an upstream is, to ask once where several exports are behind it; undefined: it is not there before a session is. */
-function placeOf(upstream: BackendConfig): string | undefined {
+/** Where an upstream is, to ask once where several exports are behind it. */
+function placeOf(upstream: UpstreamConfig): string {
   switch (upstream.kind) {
     case 'file':
       return `file ${upstream.path}`
@@ -89,7 +91,7 @@ function placeOf(upstream: BackendConfig): string | undefined {
     case 'ssh':
       return `${upstream.kind} ${upstream.host}:${upstream.port}`
     default:
-      return undefined
+      return upstream satisfies never
   }
 }
 

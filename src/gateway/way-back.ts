@@ -1,4 +1,4 @@
-import type { OutageConfig, UpstreamConfig } from '../config/config.ts'
+import type { LuksConfig, OutageConfig, StandingConfig, UpstreamConfig } from '../config/config.ts'
 import { upstreamText } from '../config/upstream-text.ts'
 import { keyOf } from '../policy/identity.ts'
 import { TransmissionFlag } from '../protocol/constants.ts'
@@ -7,11 +7,13 @@ import type { DialQueue } from '../upstreams/dial-queue.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { Asker, Control, Granted } from './control.ts'
 import { checkLuks } from './luks-check.ts'
-import { type OpenExport, type Opening, openExport } from './open-export.ts'
+import { openBy } from './open-by.ts'
+import type { OpenExport, Opening } from './open-export.ts'
 
 /** What an export was opened with. */
 export interface Dialled {
-  readonly opening: Opening
+  readonly opening: Omit<Opening, 'upstream'>
+  readonly way: UpstreamConfig
   readonly outage: OutageConfig
   /** When, by `commonMs`. */
   readonly sinceMs: number
@@ -25,7 +27,7 @@ export interface WayBackOptions extends Dialled {
   readonly control: Control
   readonly dials: DialQueue
   /** What is to be dialled now: what was made ready is made so again. @throws UpstreamError */
-  readonly find: (ruling: Granted) => Promise<UpstreamConfig | { readonly kind: 'refused'; readonly message: string }>
+  readonly find: (ruling: Granted) => Promise<StandingConfig | { readonly kind: 'refused'; readonly message: string }>
 }
 
 /** The way of a session back to an upstream that has died. */
@@ -35,7 +37,7 @@ export class WayBack {
 
   constructor(options: WayBackOptions) {
     this.#options = options
-    this.#upstream = options.opening.upstream
+    this.#upstream = options.way
   }
 
   get outage(): OutageConfig {
@@ -69,18 +71,23 @@ export class WayBack {
     if (ruling.kind === 'refused') throw new UpstreamError('REFUSED', `no longer allowed: ${ruling.reason}`)
     const upstream = await find(ruling)
     if (upstream.kind === 'refused') throw new UpstreamError('REFUSED', upstream.message)
-    const { luks } = ruling
-    this.#upstream = upstream
     const contexts = { how: 'keep', queries: opened.contextIds.size === 0 ? [] : opened.contexts } as const
-    const again = await dials.run(upstream, () => openExport({ ...opening, upstream, contexts }))
+    const again = await openBy(upstream, { ...opening, contexts }, dials, async found => {
+      if (fence !== undefined) found.stream.gate(fence.isOpen)
+      return await this.#same(found, ruling.luks)
+    })
+    this.#upstream = again.way
+    return again.opened
+  }
+
+  async #same(found: OpenExport, luks: LuksConfig | undefined): Promise<OpenExport> {
     try {
-      if (fence !== undefined) again.stream.gate(fence.isOpen)
-      const difference = differenceOf(opened, again)
+      const difference = differenceOf(this.#options.opened, found)
       if (difference !== undefined) throw another(difference)
-      if (luks !== undefined && (await checkLuks(again, luks)).kind === 'none') throw another('it has no LUKS header')
-      return again
+      if (luks !== undefined && (await checkLuks(found, luks)).kind === 'none') throw another('it has no LUKS header')
+      return found
     } catch (error) {
-      again.stream.destroy()
+      found.stream.destroy()
       throw error
     }
   }

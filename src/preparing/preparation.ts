@@ -4,7 +4,7 @@
  */
 import { lstatSync, rmdirSync, rmSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
-import type { SpawnConfig, UpstreamConfig } from '../config/config.ts'
+import type { SpawnConfig, StandingConfig } from '../config/config.ts'
 import { ownerOf } from '../platform/owner.ts'
 import { printable } from '../protocol/strings.ts'
 import { PreparingError } from './errors.ts'
@@ -43,7 +43,7 @@ export class Preparation {
   readonly #options: Omit<PreparationOptions, 'ground' | 'id' | 'of'>
   #of: Prepared | undefined
   #record: PreparationRecord | undefined
-  #making: Promise<UpstreamConfig> | undefined
+  #making: Promise<StandingConfig> | undefined
   #ending: Promise<void> | undefined
   #server: SpawnedServer | undefined
   #isDoubtful = false
@@ -104,7 +104,7 @@ export class Preparation {
   }
 
   /** Makes it ready, as far as it is not; `isAgain`: what was there did not work. @throws PreparingError */
-  async ready(isAgain: boolean): Promise<UpstreamConfig> {
+  async ready(isAgain: boolean): Promise<StandingConfig> {
     clearTimeout(this.#linger)
     if (isAgain) this.#isDoubtful = true
     this.#making ??= this.#make().finally(() => {
@@ -145,7 +145,7 @@ export class Preparation {
     if (this.#record !== undefined) this.#write({ ...this.#record, isKept })
   }
 
-  async #make(): Promise<UpstreamConfig> {
+  async #make(): Promise<StandingConfig> {
     const { upstream } = this.#current
     await this.#prepare()
     switch (upstream.kind) {

@@ -1,4 +1,4 @@
-import type { UpstreamConfig } from '../config/config.ts'
+import type { StandingConfig } from '../config/config.ts'
 import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 
 /** A connection that something is asked or made ready for. */
@@ -16,7 +16,7 @@ export type Verdict =
 
 /** What is behind an export, made ready. */
 export type Readied =
-  | { readonly kind: 'ready'; readonly upstream: UpstreamConfig }
+  | { readonly kind: 'ready'; readonly upstream: StandingConfig }
   | {
       readonly kind: 'refused'
       readonly reason: 'prepare' | 'state' | 'busy' | 'nobody known'

@@ -3,12 +3,12 @@ import { rmSync } from 'node:fs'
 import { truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { test as base } from '../support/fixtures.ts'
-import type { RunningGateway } from '../support/gateway.ts'
+import { type RunningGateway, startGateway } from '../support/gateway.ts'
 import { runOk, type Started } from '../support/process.ts'
 import { crashDaemon } from '../support/procfs.ts'
 import { type NbdServer, startNbdkit, startNbdServer } from '../support/servers.ts'
 import { freePort } from '../support/wait.ts'
+import { test as base } from './ssh-support.ts'
 
 /** Crashes of a test; a whole show has 100. */
 export const CYCLES = Number(process.env.CYCLES ?? '3')
@@ -49,6 +49,24 @@ export const test = base
         rmSync(join(dir, 'crashing-1.pid'), { force: true })
         server = await startNbdServer(dir, 'crashing', options)
       },
+    }
+  })
+  /** A gateway whose doors have ports of their own. */
+  .extend('restarting', async ({ dir }, { onCleanup }) => {
+    let running: RunningGateway | undefined
+    onCleanup(async () => void (await running?.stop()))
+    return async (yaml: string): Promise<Crashing> => {
+      const begin = async (): Promise<void> => {
+        running = await startGateway(dir, 'restarting', yaml)
+      }
+      await begin()
+      return {
+        uri: '',
+        crash: async () => {
+          if (running !== undefined) await crashDaemon(running.pid)
+        },
+        comeBack: begin,
+      }
     }
   })
   /** nbdkit with a disk in its memory: a crash loses all of it. */

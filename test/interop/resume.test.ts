@@ -1,12 +1,14 @@
 // Sessions that outlive their upstream: nothing is lost and nothing is wrong, or FLUSH says so.
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Opt } from '../../src/protocol/constants.ts'
 import { seededBytes } from '../support/disk.ts'
-import type { LogLine } from '../support/gateway.ts'
+import { type LogLine, MAIN } from '../support/gateway.ts'
+import { start } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
-import { waitFor } from '../support/wait.ts'
-import { allow, config, tcpDoor, tlsDoor } from './configs.ts'
+import { freePort, waitFor } from '../support/wait.ts'
+import { allow, config, nbdsUri, tcpDoor, tlsDoor } from './configs.ts'
 import { AS_NOBODY, home } from './fio-home.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
 import { CYCLES, crashes, fioVerifies, median, test } from './resume-ground.ts'
@@ -16,6 +18,12 @@ const EIO = 5
 const SHUTDOWN = 108
 const LONG = { timeout: 60_000 + CYCLES * 10_000 }
 const ANYONE = [{ who: 'anyone', rights: 'write' }]
+
+/** A line of connect's, as one of a log. */
+function connectLine(text: string, time: number): readonly LogLine[] {
+  const msg = /^nbdgate: (session opened|session ended|upstream back)/.exec(text)?.[1]
+  return msg === undefined ? [] : [{ msg, time: new Date(time).toISOString() }]
+}
 
 async function entered(port: number): Promise<RawClient> {
   const client = await greeted({ host: '127.0.0.1', port })
@@ -52,6 +60,59 @@ requires('nbd-server', 'fio')('a server that crashes under 32 requests in flight
     const waits = await crashes(CYCLES, crashing, fio, running)
     console.info(`tls: ${waits.length} crashes, median ${median(waits)} ms without I/O`)
     expect(waits).toHaveLength(CYCLES)
+  })
+
+  requires('ssh', 'ssh-keygen')('behind an SSH door', () => {
+    test('is not noticed', LONG, async ({ dir, files, crashing, gateway, tunnel }) => {
+      const key = await files.key('user')
+      files.authorize(files.publicKey('user'))
+      const running = await gateway(config([files.door()], [{ name: 'disk', upstream: crashing.uri, allow: ANYONE }]))
+      const socket = join(dir, 'tunnel.sock')
+      await tunnel({ port: running.port('ssh'), key }, { [socket]: '/exports' })
+      const fio = () => fioVerifies(dir, `nbd+unix:///disk?socket=${socket}`)
+      const waits = await crashes(CYCLES, crashing, fio, running)
+      console.info(`ssh: ${waits.length} crashes, median ${median(waits)} ms without I/O`)
+      expect(waits).toHaveLength(CYCLES)
+    })
+  })
+
+  test('nor is a gateway that does, behind connect', LONG, async ({ dir, pki, crashing, restarting }) => {
+    const port = await freePort()
+    const exports = [{ name: 'disk', upstream: crashing.uri, allow: [allow('alice', 'write')] }]
+    const server = await restarting(config([tlsDoor(pki, { tls: `127.0.0.1:${port}` })], exports))
+    const socket = join(dir, 'near.sock')
+    const log: LogLine[] = []
+    const argv = [process.execPath, MAIN, 'connect', '--verbose', nbdsUri(port, 'disk', pki.alice)]
+    const near = await start([...argv, '--listen', `unix:${socket}`], {
+      cwd: dir,
+      onStderr: text => void log.push(...text.split('\n').flatMap(line => connectLine(line, Date.now()))),
+      ready: () => existsSync(socket),
+    })
+    try {
+      const waits = await crashes(CYCLES, server, () => fioVerifies(dir, `nbd+unix:///?socket=${socket}`), {
+        log: () => log,
+      })
+      console.info(`connect: ${waits.length} crashes of the gateway, median ${median(waits)} ms without I/O`)
+      expect(waits).toHaveLength(CYCLES)
+    } finally {
+      await near.stop()
+    }
+  })
+})
+
+requires('nbdkit')('an export with two ways', () => {
+  test('goes on by the second when the first has died, and begins by it', async ({ forgetful, nbdkit, gateway }) => {
+    const first = await forgetful('null', '1M')
+    const second = `nbd+unix:///?socket=${await nbdkit('null', '1M')}`
+    const exports = [{ name: 'disk', upstream: [first.uri, second], allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const client = await entered(running.port('tcp'))
+    await writes(client, 0)
+    expect(await flushes(client)).toBe(0)
+    await first.crash()
+    expect(await flushes(client)).toBe(0)
+    expect(await running.waitForLog(({ msg }) => msg === 'upstream back')).toMatchObject({ upstream: second })
+    expect(await flushes(await entered(running.port('tcp')))).toBe(0)
   })
 })
 

@@ -3,7 +3,6 @@ import { ConfigError } from '../../../src/config/errors.ts'
 import { parseConfig } from '../../../src/config/load.ts'
 import { whoProblem } from '../../../src/policy/who.ts'
 
-const LATER = 'is not in this version; nbdgate does not ignore what it can not enforce'
 const UNIX_DOOR = 'doors: [{ unix: s }]'
 
 /** All problems, a line each, without the file's name. */
@@ -274,9 +273,29 @@ describe('programs are lists of arguments', () => {
   })
 })
 
+describe('upstreams that die', () => {
+  test('may have several ways, each of which is checked', () => {
+    expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([])
+    expect(problemsOf(withExport('    upstream: []'))).toEqual(['5:15: `upstream` needs at least one upstream'])
+    expect(problemsOf(withExport('    upstream: [nbd://a, { uri: "nbd://b", ca: x }]'))).toEqual([
+      '5:43: `ca` means nothing without TLS: use nbds:// or nbds+unix://',
+    ])
+  })
+
+  test('have writes made again only where nobody else writes meanwhile', () => {
+    expect(problemsOf(withUpstream('    replay-buffer: 1MiB\n    reconnect: 5m'))).toEqual([])
+    expect(problemsOf(withUpstream('    replay-buffer: 1MiB\n    reconnect: 0s'))).toEqual([
+      '6:5: `replay-buffer` needs `reconnect`',
+    ])
+    expect(problemsOf(withUpstream('    replay-buffer: 1MiB\n    sharing: cluster'))).toEqual([
+      '6:5: `replay-buffer` can not stand beside `sharing: cluster`',
+    ])
+    expect(problemsOf(withUpstream('    replay-buffer: 2GiB'))).toEqual(['6:20: `replay-buffer` must be at most 1GiB'])
+  })
+})
+
 describe('keys of later versions are refused by name', () => {
   test('upstreams', () => {
-    expect(problemsOf(withExport('    upstream: [nbd://a, nbd://b]'))).toEqual([`5:15: a list of upstreams ${LATER}`])
     expect(problemsOf(withExport('    upstream: nbds+ssh://u@h/x'))).toEqual([
       '5:15: nbds+ssh:// is not in this version',
     ])
@@ -350,7 +369,7 @@ describe('values', () => {
     ['exports: [{ description: "a\\0b" }]', '1:26: `description` must be at most 4096 bytes'],
     [
       'exports: [{ upstream: 3 }]',
-      '1:23: an upstream is an NBD URI, { uri: …, ca:, cert:, key: }, { file: PATH } or { spawn: [PROGRAM, …] }',
+      '1:23: an upstream is an NBD URI, { uri: …, ca:, cert:, key: }, { file: PATH }, { spawn: [PROGRAM, …] }, or a list of URIs',
     ],
     ['exports: [{ upstream: {} }]', '1:23: an upstream is an NBD URI'],
     ['exports: [{ upstream: { uri: "nbd://h", file: f } }]', '1:23: an upstream is an NBD URI'],
