@@ -98,6 +98,19 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   }
 }
 
+/** Names of the contexts that BLOCK_STATUS would report on. */
+export function selectedOf(opened: OpenExport | undefined): readonly string[] {
+  return opened === undefined || opened.contextIds.size === 0 ? [] : opened.contexts
+}
+
+/**
+ * Whether an export was opened as a client wants it that has asked for block sizes, or has not: an upstream that was asked
+ * for them insists on them, which a client that did not ask can not know.
+ */
+export function fitsSizes(opened: OpenExport | undefined, isAsked: boolean): boolean {
+  return opened?.hasBlockSize === isAsked || (!isAsked && opened?.isAnySize === true)
+}
+
 /** Runs with a signal that is aborted after `ms`. Of AbortSignal.timeout the timer would outlive most sessions. */
 async function within<Done>(ms: number, run: (signal: AbortSignal) => Promise<Done>): Promise<Done> {
   const late = new AbortController()

@@ -22,7 +22,7 @@ import { bidFarewell } from './farewell.ts'
 import { checkLuks } from './luks-check.ts'
 import { offenceOfRefusal } from './offences.ts'
 import { openBy } from './open-by.ts'
-import type { OpenExport } from './open-export.ts'
+import { fitsSizes, type OpenExport, selectedOf } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
@@ -287,17 +287,11 @@ export class SessionHost implements Host<OpenExport> {
     const opened = this.#opened
     const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
     // What has been listed is not selected, and what is to be listed or selected has to be asked for.
-    const hasContexts = wants.contexts.queries.join('\0') === this.#selected(opened).join('\0')
+    const hasContexts = wants.contexts.queries.join('\0') === selectedOf(opened).join('\0')
     const isGrantedSo = opened?.rights === granted.rights && this.#canMultiply === canMultiply
-    // An upstream that was asked for its block sizes insists on them, which a client that did not ask can not know.
-    const hasSizes = opened?.hasBlockSize === wants.blockSize || (!wants.blockSize && opened?.isAnySize === true)
-    const isReady = isSame && hasSizes && isGrantedSo && hasContexts && wants.contexts.how !== 'list'
+    const isReady =
+      isSame && fitsSizes(opened, wants.blockSize) && isGrantedSo && hasContexts && wants.contexts.how !== 'list'
     return isReady && this.#upstream === granted.upstream ? { ...opened, contexts: wants.contexts.queries } : undefined
-  }
-
-  /** Names of the contexts that BLOCK_STATUS would report on. */
-  #selected(opened: OpenExport | undefined): readonly string[] {
-    return opened === undefined || opened.contextIds.size === 0 ? [] : opened.contexts
   }
 
   async #dial(name: string, granted: Granted, wants: Wants, canMultiply: boolean): Promise<OpenExport | Refusal> {
