@@ -31,6 +31,8 @@ export interface SessionFacts {
   readonly bytesWritten: number
   /** Requests that the upstream has not answered. */
   readonly inFlight: number
+  /** Its upstream is away: what it asks for waits until that is back. */
+  readonly upstreamLost: boolean
   /** Which of the workers it runs in, from 1; absent where there are none. */
   readonly worker?: number
 }

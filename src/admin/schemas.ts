@@ -24,6 +24,7 @@ export const sessionSchema = z
     bytesRead: z.int(),
     bytesWritten: z.int(),
     inFlight: z.int().describe('Requests that the upstream has not answered.'),
+    upstreamLost: z.boolean().describe('Its upstream is away: what it asks for waits until that is back.'),
   })
   .openapi('Session')
 

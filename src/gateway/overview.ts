@@ -53,8 +53,14 @@ export function createOverview(options: OverviewOptions): Overview {
   const startMs = Date.now()
   const markServing = async (): Promise<readonly SessionFacts[]> => {
     const sessions = await options.sessions()
-    const serving = new Set(sessions.map(session => session.export))
-    for (const each of config().exports) if (serving.has(printable(each.name))) health.serves(each)
+    const namesOf = (isLost: boolean): ReadonlySet<string> =>
+      new Set(sessions.filter(({ upstreamLost }) => upstreamLost === isLost).map(session => session.export))
+    const [serving, waiting] = [namesOf(false), namesOf(true)]
+    for (const each of config().exports) {
+      const name = printable(each.name)
+      if (waiting.has(name)) health.fails(each)
+      else if (serving.has(name)) health.serves(each)
+    }
     return sessions
   }
   return {

@@ -5,11 +5,18 @@ import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
 import type { WayBack } from './way-back.ts'
 
+/** Whom it is told to: the log with these facts, the export's meter, and whoever asks whether the upstream is away. */
+interface Told {
+  readonly facts: Facts
+  readonly meter: ExportMeter
+  readonly outage: { isOn: boolean }
+}
+
 /** How a session goes on when its upstream has died, and what the log says of it; undefined: it ends then. */
 export function resuming(
   way: WayBack | undefined,
   context: Pick<SessionContext, 'log' | 'flushTimes'>,
-  told: { readonly facts: Facts; readonly meter: ExportMeter },
+  told: Told,
 ): Resuming | undefined {
   if (way === undefined || way.outage.reconnectMs === 0) return undefined
   return {
@@ -25,7 +32,7 @@ export function resuming(
 function telling(
   way: WayBack,
   { log }: Pick<SessionContext, 'log'>,
-  { facts: base, meter }: { readonly facts: Facts; readonly meter: ExportMeter },
+  { facts: base, meter, outage }: Told,
 ): (event: ResumeEvent) => void {
   let isRefusalTold = false
   return event => {
@@ -33,6 +40,7 @@ function telling(
     switch (event.kind) {
       case 'lost':
         isRefusalTold = false
+        outage.isOn = true
         log.warn({ ...facts, inFlight: event.inFlight, ...cause(event.error) }, 'upstream lost')
         break
       case 'failed':
@@ -44,6 +52,7 @@ function telling(
         break
       case 'back': {
         const { ms, again, replayed } = event
+        outage.isOn = false
         meter.sentAgain += again + replayed
         log.info({ ...facts, ms, again, ...(replayed > 0 && { replayed }) }, 'upstream back')
         if (event.isUnsure) log.warn(facts, 'writes can not be vouched for')

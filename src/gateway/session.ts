@@ -56,11 +56,12 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
   let stream: ByteStream = visitor.stream
   let relay: Relay | undefined
   const shutdown: Shutdown = { isOn: false }
+  const outage = { isOn: false }
   let rights: RightsWatch | undefined
   let unfence = (): void => {}
   let uncount = (): void => {}
   let flushKey = ''
-  let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight'> | undefined
+  let told: Omit<SessionFacts, keyof Relay['counters'] | 'inFlight' | 'upstreamLost'> | undefined
   const host = new SessionHost(visitor, { ...context, secured: secured => (stream = secured) })
   const serve = async (): Promise<void> => {
     try {
@@ -80,7 +81,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       if (fence !== undefined) opened.stream.gate(fence.isOpen)
       const meter = context.meters.of(opened.name)
       const way = host.wayBack
-      const resume = resuming(way, context, { facts: factsOf(opened, { visitor, host, context }), meter })
+      const resume = resuming(way, context, { facts: factsOf(opened, { visitor, host, context }), meter, outage })
       const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown, resume })
       relay = running
       flushKey = way?.flushKey ?? ''
@@ -106,7 +107,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
     done: serve(),
     explain: async () => (relay === undefined ? undefined : await host.explain()),
     recheck: async () => (await rights?.recheck()) ?? false,
-    facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight },
+    facts: () => relay && told && { ...told, ...relay.counters, inFlight: relay.inFlight, upstreamLost: outage.isOn },
     settled: async () => relay?.settled(),
     flushes: () => (relay?.keep?.isShared === true ? { key: flushKey, times: relay.keep.times } : undefined),
     retire: reason => (relay === undefined ? stream.destroy() : relay.retire(reason)),

@@ -50,6 +50,13 @@ export class UpstreamHealth {
       this.#known.set(place, { problem: undefined, atMs: performance.now() })
   }
 
+  /** Sessions have lost an upstream: it is asked again when somebody wants to know. */
+  fails({ upstream }: ExportConfig): void {
+    const place = placeOf(upstream)
+    if (place === undefined || this.#known.get(place)?.problem !== undefined) return
+    this.#known.set(place, { problem: 'sessions have lost it', atMs: -Infinity })
+  }
+
   /** Finds out what is not known or not fresh; one check at a time. Never rejects. */
   async refresh(exports: readonly ExportConfig[]): Promise<void> {
     this.#checking ??= this.#refresh(exports).finally(() => {

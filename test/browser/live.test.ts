@@ -1,4 +1,5 @@
 // The page beside a gateway at work: real clients, and what is seen of them.
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { expect } from 'vitest'
@@ -10,6 +11,7 @@ import { greeted, infoData } from '../interop/raw-client.ts'
 import { seededFile } from '../support/disk.ts'
 import { run, start } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
+import { startNbdkit } from '../support/servers.ts'
 import { freePort } from '../support/wait.ts'
 import { entered, pageConfig, pageUrl, test } from './ground.ts'
 
@@ -37,6 +39,7 @@ requires(
   'chromium',
   'fio',
   'nbdinfo',
+  'nbdkit',
 )('the page of a gateway at work', () => {
   test('shows who is there, what they move and where, and who was refused', async ({ gateway, dir, look }) => {
     const file = await seededFile(join(dir, 'disk.img'), 64)
@@ -117,6 +120,26 @@ requires(
     await row(page, 'leases', 'address:127.0.0.9').filter({ hasText: 'holds' }).waitFor()
     await row(page, 'leases', 'waits').waitFor({ state: 'detached' })
     expect(await problems()).toEqual([])
+  })
+
+  test('shows which session waits for an upstream that has died', async ({ gateway, dir, look, onTestFinished }) => {
+    const startServer = () => startNbdkit(dir, 'server', ['memory', '1M'])
+    const { socket, process: server } = await startServer()
+    const upstream = `nbd+unix:///?socket=${socket}`
+    const running = await gateway(pageConfig([{ name: 'disk', upstream, allow: [{ who: 'anyone', rights: 'write' }] }]))
+    await entered(running.port('tcp'))
+    const { page } = await look(await pageUrl(running))
+    await row(page, 'exports', 'disk').locator('[data-kind="up"]').waitFor()
+    server.kill('SIGKILL')
+    await server.waitForExit()
+    await row(page, 'sessions', 'waits for its upstream').waitFor()
+    await row(page, 'exports', 'disk').locator('[data-kind="down"]').waitFor()
+    await page.locator('#alerts', { hasText: 'does not answer' }).waitFor()
+    for (const left of ['server.sock', 'server.pid']) await rm(join(dir, left), { force: true })
+    const { process: next } = await startServer()
+    onTestFinished(async () => void (await next.stop()))
+    await row(page, 'sessions', 'waits for its upstream').waitFor({ state: 'detached' })
+    await row(page, 'exports', 'disk').locator('[data-kind="up"]').waitFor()
   })
 
   test('says that the gateway has gone, and goes on when it is back', async ({ gateway, dir, look }) => {

@@ -17,6 +17,7 @@ export class Detail {
     title: 'Throughput',
     text: rateText,
     atLeast: LEAST_BYTES,
+    isBytes: true,
     lines: [
       { name: 'read', color: '--read', isFilled: true },
       { name: 'written', color: '--write', isFilled: true },

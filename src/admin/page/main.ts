@@ -26,7 +26,7 @@ const LOOK_MS = 1000
 const REST = 3
 /** The map is asked for more often than the rest, while somebody looks. */
 const MAP_MS = 400
-/** What changes seldom is asked for with every so many looks. */
+/** What changes seldom is asked for with every so many looks, and when others are there than before. */
 const SELDOM = 5
 const AGAIN_MS = 1500
 const LATELY_MS = 5 * 60_000
@@ -62,6 +62,8 @@ class Page {
   #exports: readonly ExportFacts[] = []
   #certificates: readonly CertificateFacts[] = []
   #looks = 0
+  /** Who was there at the last look. */
+  #who: string | undefined
 
   async run(): Promise<void> {
     byId('exports', HTMLElement).append(this.#exportTable.element)
@@ -133,14 +135,15 @@ class Page {
   }
 
   async #look(): Promise<void> {
-    const isSeldom = this.#looks++ % SELDOM === 0
     const [traffic, sessions, leases, waiting] = await Promise.all([
       this.#api.get<TrafficAnswer>('/v1/traffic'),
       this.#api.get<{ sessions: readonly SessionFacts[] }>('/v1/sessions'),
       this.#api.get<{ leases: readonly LeaseFacts[] }>('/v1/leases'),
       this.#api.get<{ waiting: readonly WaitingFacts[] }>('/v1/waiting'),
     ])
-    if (isSeldom) await this.#lookAround()
+    const who = JSON.stringify(sessions?.sessions.map(({ id, upstreamLost }) => [id, upstreamLost]))
+    if (this.#looks++ % SELDOM === 0 || who !== this.#who) await this.#lookAround()
+    this.#who = who
     const seconds = performance.now() / 1000
     if (traffic !== undefined) this.#book.add(traffic, seconds, Date.now() / 1000)
     this.#sessionTable?.show(this.#rates.take(sessions?.sessions ?? [], seconds))

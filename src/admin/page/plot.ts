@@ -4,6 +4,9 @@ import { clockText } from './format.ts'
 
 const HEIGHT = 190
 const LEFT_AXIS = 76
+const BOTTOM_AXIS = 28
+const ROUND = [1, 2, 5, 10, 20, 50, 100, 200, 500]
+const BYTE_STEPS = [0, 1, 2, 3, 4].flatMap(power => ROUND.map(step => step * 1024 ** power))
 
 export interface Line {
   readonly name: string
@@ -18,6 +21,8 @@ export interface PlotOptions {
   readonly text: (value: number) => string
   /** The axis reaches this far at least. */
   readonly atLeast: number
+  /** Whether its numbers are bytes, which are round in powers of two. */
+  readonly isBytes?: boolean
 }
 
 /** Lines over time, with what they say at the cursor, or now, in words beneath. */
@@ -70,7 +75,7 @@ export class Plot {
   }
 
   #settings(): uPlot.Options {
-    const { lines, text, atLeast } = this.#options
+    const { lines, text, atLeast, isBytes } = this.#options
     const axis = {
       stroke: () => cssValue('--muted'),
       font: '12px system-ui',
@@ -85,8 +90,21 @@ export class Plot {
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: { y: { range: (_, __, max) => [0, Math.max(atLeast, (max ?? 0) * 1.1)] } },
       axes: [
-        { ...axis, ticks, space: 80, values: (_, splits) => splits.map(time => clockText(time * 1000)) },
-        { ...axis, ticks, size: LEFT_AXIS, space: 34, values: (_, splits) => splits.map(text) },
+        {
+          ...axis,
+          ticks,
+          size: BOTTOM_AXIS,
+          space: 80,
+          values: (_, splits) => splits.map(time => clockText(time * 1000)),
+        },
+        {
+          ...axis,
+          ticks,
+          size: LEFT_AXIS,
+          space: 34,
+          values: (_, splits) => splits.map(text),
+          ...(isBytes === true && { incrs: BYTE_STEPS }),
+        },
       ],
       series: [{}, ...lines.map(line => seriesOf(line))],
       hooks: { setCursor: [() => this.#tell()] },

@@ -44,7 +44,7 @@ export class RegionMap {
   #drawn = new Int32Array(0)
   #palette: readonly string[] = []
   #columns = WIDE_COLUMNS
-  #cell = 10
+  #side = 10
   #chosen: number | undefined
   #readOut: number | undefined
   #lastMs = 0
@@ -125,10 +125,10 @@ export class RegionMap {
     const count = this.#heat.reads.length
     if (width === 0) return
     this.#columns = width < NARROW_PIXELS ? NARROW_COLUMNS : WIDE_COLUMNS
-    this.#cell = Math.max(Math.floor((width * devicePixelRatio) / this.#columns), 4)
     const rows = Math.max(Math.ceil(count / this.#columns), 1)
-    this.#canvas.width = this.#cell * this.#columns
-    this.#canvas.height = this.#cell * rows
+    this.#side = Math.max((width * devicePixelRatio) / this.#columns, 4)
+    this.#canvas.width = Math.round(this.#side * this.#columns)
+    this.#canvas.height = Math.round(this.#side * rows)
     this.#canvas.style.width = `${this.#canvas.width / devicePixelRatio}px`
     this.#canvas.style.height = `${this.#canvas.height / devicePixelRatio}px`
     this.#drawn = new Int32Array(count).fill(-1)
@@ -138,24 +138,28 @@ export class RegionMap {
 
   #draw(): void {
     const { reads, writes, touched } = this.#heat
-    const side = Math.max(this.#cell - Math.ceil(GAP * devicePixelRatio), 2)
+    const gap = Math.ceil(GAP * devicePixelRatio)
     for (let region = 0; region < this.#drawn.length; region++) {
       const color = ((touched[region] ?? 0) * STEPS + stepOf(reads[region])) * STEPS + stepOf(writes[region])
       const isChosen = region === this.#chosen
       const key = isChosen ? -2 : color
       if (this.#drawn[region] === key) continue
       this.#drawn[region] = key
-      const x = (region % this.#columns) * this.#cell
-      const y = Math.floor(region / this.#columns) * this.#cell
-      this.#ink.clearRect(x, y, this.#cell, this.#cell)
+      const [x, right] = this.#edges(region % this.#columns)
+      const [y, bottom] = this.#edges(Math.floor(region / this.#columns))
       this.#ink.fillStyle = isChosen ? cssValue('--ink') : (this.#palette[color] ?? '')
-      this.#ink.fillRect(x, y, side, side)
+      this.#ink.fillRect(x, y, right - x - gap, bottom - y - gap)
     }
   }
 
+  /** Where a column or a row begins and ends, on whole pixels. */
+  #edges(index: number): readonly [number, number] {
+    return [Math.round(index * this.#side), Math.round((index + 1) * this.#side)]
+  }
+
   #at({ offsetX, offsetY }: PointerEvent): number | undefined {
-    const column = Math.floor((offsetX * devicePixelRatio) / this.#cell)
-    const row = Math.floor((offsetY * devicePixelRatio) / this.#cell)
+    const column = Math.floor((offsetX * devicePixelRatio) / this.#side)
+    const row = Math.floor((offsetY * devicePixelRatio) / this.#side)
     const region = row * this.#columns + column
     return column < this.#columns && region >= 0 && region < this.#drawn.length ? region : undefined
   }

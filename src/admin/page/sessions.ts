@@ -41,7 +41,13 @@ export function sessionTable(end: ((id: number) => void) | undefined): LiveTable
       order: ({ who }) => who,
     },
     { head: 'Door', text: ({ door }) => door, order: ({ door }) => door },
-    { head: 'Export', text: each => each.export, title: each => each.export, order: each => each.export },
+    {
+      head: 'Export',
+      text: each => each.export,
+      more: ({ upstreamLost }) => (upstreamLost ? 'waits for its upstream' : ''),
+      title: each => each.export,
+      order: each => each.export,
+    },
     {
       head: 'Rights',
       text: ({ rights, lease }) => (lease === 'none' ? `${rights}, looks on` : rights),

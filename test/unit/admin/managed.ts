@@ -12,7 +12,7 @@ export function session(id: number): SessionFacts {
     since: '2026-11-25T10:00:00.000Z',
   } as const
   const counters = { reads: 3, writes: 2, flushes: 1, others: 0, refused: 0, bytesRead: 12288, bytesWritten: 8192 }
-  return { id, ...who, ...rights, ...counters, inFlight: 4 }
+  return { id, ...who, ...rights, ...counters, inFlight: 4, upstreamLost: false }
 }
 
 export const LEASE: LeaseFacts = {
