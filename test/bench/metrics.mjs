@@ -1,5 +1,5 @@
-// What counting and telling costs: the gateway without anybody who looks, with a scrape of /metrics each second, and, with
-// `--before FOLDER`, another build, in turn in front of one nbd-server disk. Over a plain TCP door: without TLS a request is
+// What counting and telling costs: the gateway without anybody who looks, with a scrape of /metrics each second, with the page
+// open and its map counting, and, with `--before FOLDER`, another build, in turn in front of one nbd-server disk. Over a plain TCP door: without TLS a request is
 // cheapest, and what is added to it weighs most. Prints medians, and the median of the ratios of each round.
 //
 //   node test/bench/metrics.mjs --before ../main --rounds 9
@@ -35,8 +35,12 @@ async function main() {
   stopAll.pidFiles.push(join(dir, 'nbd-server.pid'))
 
   const plain = await gateway('plain', 'dist/main.js', serverPort, await freePort())
-  const scraped = { ...plain, scrape: true }
-  const peers = { 'no scrape': plain, 'a scrape a second': scraped }
+  const scraped = { ...plain, looks: [['/metrics', 1000]] }
+  const page = [
+    ...['traffic', 'sessions', 'leases', 'waiting'].map(name => [`/v1/${name}`, 1000]),
+    ['/v1/regions?export=disk', 400],
+  ]
+  const peers = { 'no scrape': plain, 'a scrape a second': scraped, 'the page': { ...plain, looks: page } }
   if (BEFORE !== '') {
     const before = await gateway('before', join(BEFORE, 'dist/main.js'), serverPort, undefined)
     Object.assign(peers, { before })
@@ -55,12 +59,12 @@ async function gateway(name, program, serverPort, adminPort) {
   const file = join(dir, `${name}.yaml`)
   writeFileSync(
     file,
-    `version: 1\n${admin}doors: [{ tcp: "127.0.0.1:${port}", from: [127.0.0.0/8] }]
+    `version: 1\nworkers: 1\n${admin}doors: [{ tcp: "127.0.0.1:${port}", from: [127.0.0.0/8] }]
 exports: [{ name: disk, upstream: "nbd://127.0.0.1:${serverPort}/disk", allow: [{ who: anyone, rights: read }] }]\n`,
   )
   const child = start([process.execPath, program, 'serve', '--config', file], join(dir, `${name}.log`))
   await waitFor(() => canConnect(port))
-  return { port, adminPort, pid: child.pid, scrape: false }
+  return { port, adminPort, pid: child.pid, looks: [] }
 }
 
 async function compare(name, measure, peers) {
@@ -86,16 +90,17 @@ async function compare(name, measure, peers) {
   }
 }
 
-/** Measures while somebody scrapes once a second, or while nobody does. */
-async function watched({ scrape, adminPort }, measure) {
-  if (!scrape) return await measure()
-  const look = () => void fetch(`http://127.0.0.1:${adminPort}/metrics`).then(answer => answer.text())
-  look()
-  const timer = setInterval(look, 1000)
+/** Measures while somebody asks for these paths, each so often. */
+async function watched({ looks, adminPort }, measure) {
+  const timers = looks.map(([path, everyMs]) => {
+    const look = () => void fetch(`http://127.0.0.1:${adminPort}${path}`).then(answer => answer.text())
+    look()
+    return setInterval(look, everyMs)
+  })
   try {
     return await measure()
   } finally {
-    clearInterval(timer)
+    for (const timer of timers) clearInterval(timer)
   }
 }
 
