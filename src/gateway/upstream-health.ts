@@ -52,8 +52,8 @@ export class UpstreamHealth {
 
   /** Sessions have lost an upstream: it is asked again when somebody wants to know. */
   fails({ upstream }: ExportConfig): void {
-    const place = placeOf(upstream)
-    if (place === undefined || this.#known.get(place)?.problem !== undefined) return
+    const [place, ...others] = standing(upstream).map(placeOf)
+    if (place === undefined || others.length > 0 || this.#known.get(place)?.problem !== undefined) return
     this.#known.set(place, { problem: 'sessions have lost it', atMs: -Infinity })
   }
 
