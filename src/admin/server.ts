@@ -8,7 +8,8 @@ import type { ListenOptions } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { DoorError } from '../doors/errors.ts'
-import { listenPrivately } from '../doors/unix.ts'
+import { type Listener, listenerOf } from '../doors/listen.ts'
+import { listenPrivately, takeOver } from '../doors/unix.ts'
 import { forwardGuard, guard } from './guard.ts'
 import type { Managed, Observed } from './managed.ts'
 import { loadPage } from './page-files.ts'
@@ -29,13 +30,17 @@ const REQUEST_MS = 10_000
 export interface Admin {
   /** A path, or `127.0.0.1:9180`. */
   readonly address: string
+  /** The socket that it listens at, for another process. */
+  listener(): Listener | undefined
+  /** Another process listens there now. */
+  release(): void
   close(): void
 }
 
 /** Where to listen; `given`: what is there already. */
 export interface AdminSocket {
   readonly path: string
-  readonly given?: { readonly fd: number } | undefined
+  readonly given?: Listener | undefined
 }
 
 /** Where to listen, and the file with the token that is demanded. */
@@ -45,7 +50,7 @@ export interface AdminHttp {
   readonly port: number
   readonly tokenFile?: string | undefined
   /** A socket that listens there already. */
-  readonly given?: { readonly fd: number } | undefined
+  readonly given?: Listener | undefined
 }
 
 /**
@@ -55,16 +60,21 @@ export interface AdminHttp {
 export async function openAdmin({ path, given }: AdminSocket, managed: Managed): Promise<Admin> {
   const closing = new AbortController()
   const server = serve(allRoutes(managed, { guard: forwardGuard(), signal: closing.signal, page: loadPage() }))
-  if (given !== undefined) {
-    await listenOn(server, given, path)
-    return { address: path, close: () => close(server, closing) }
-  }
-  const { remove } = await listenPrivately(path, MODE, where => listenOn(server, where, path))
+  const { remove } = await (given === undefined
+    ? listenPrivately(path, MODE, where => listenOn(server, where, path))
+    : takeOver(path, given, () => listenOn(server, given, path)))
+  const isOurs = given === undefined || given.isOurs === true
+  let isReleased = false
   return {
     address: path,
+    listener: () => listenerOf(server, isOurs),
+    release: () => {
+      isReleased = true
+      close(server, closing)
+    },
     close: () => {
       close(server, closing)
-      remove()
+      if (!isReleased) remove()
     },
   }
 }
@@ -78,7 +88,8 @@ export async function openAdminHttp({ host, port, tokenFile, given }: AdminHttp,
   await listenOn(server, given ?? { host, port }, `${shown}:${port}`)
   const bound = server.address()
   const address = `${shown}:${typeof bound === 'object' && bound !== null ? bound.port : port}`
-  return { address, close: () => close(server, closing) }
+  const end = (): void => close(server, closing)
+  return { address, listener: () => listenerOf(server, true), release: end, close: end }
 }
 
 function serve(app: OpenAPIHono<AdminEnv>): Server {
@@ -89,11 +100,7 @@ function serve(app: OpenAPIHono<AdminEnv>): Server {
   return server
 }
 
-async function listenOn(
-  server: Server,
-  options: ListenOptions | { readonly fd: number },
-  place: string,
-): Promise<void> {
+async function listenOn(server: Server, options: ListenOptions | Listener, place: string): Promise<void> {
   server.listen(options)
   try {
     await once(server, 'listening')

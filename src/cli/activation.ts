@@ -39,6 +39,14 @@ export function takeActivation(environment: Environment, pid: number): Activatio
   }
 }
 
+/** Variables for a process that takes this one's place. */
+export function environmentOf({ notify, watchdogMs }: Activation): Record<string, string> {
+  return {
+    ...(notify !== undefined && { NOTIFY_SOCKET: notify }),
+    ...(watchdogMs !== undefined && { WATCHDOG_USEC: String(watchdogMs * 1000) }),
+  }
+}
+
 function describe(count: string | undefined, names: string | undefined): readonly GivenDescriptor[] {
   const number = Number(count ?? '0')
   if (!Number.isInteger(number) || number < 0 || number > MAX_DESCRIPTORS) {

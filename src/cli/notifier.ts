@@ -35,6 +35,12 @@ export class Notifier {
     this.#tell('RELOADING=1', `MONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`, 'STATUS=reloading')
   }
 
+  /** Another process is the gateway from now on. */
+  handOver(pid: number): void {
+    this.close()
+    this.#tell(`MAINPID=${pid}`)
+  }
+
   /** It lets nobody in any more. */
   stopping(status: string): void {
     this.#tell('STOPPING=1', `STATUS=${status}`)

@@ -26,6 +26,7 @@ export class Reloading {
   #next: Promise<ReloadResult> | undefined
   #gateway: Gateway | undefined
   #askedFor: string | undefined
+  #isClosed = false
 
   /** Watches from now on: what changes while the gateway starts is not missed. */
   constructor(config: Config, log: Log, { notifier, load }: ReloadingOptions = {}) {
@@ -63,11 +64,13 @@ export class Reloading {
   }
 
   close(): void {
+    this.#isClosed = true
     this.#watch.close()
   }
 
   async #run(why: string): Promise<ReloadResult> {
     const gateway = this.#gateway
+    if (this.#isClosed) return { kind: 'failed', problems: ['another process has taken the gateway over'] }
     if (gateway === undefined) return { kind: 'failed', problems: ['the gateway is still starting'] }
     this.#log.info({ why }, 'reloading')
     this.#watch.mark()

@@ -14,7 +14,7 @@ import { compileCidrs, plainAddress } from '../policy/cidr.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import type { Endpoints, IpEndpoint } from '../protocol/proxy-facts.ts'
 import { StreamError } from '../stream/errors.ts'
-import type { Accepted, GateReception, RoomReception } from './door.ts'
+import type { Accepted, GateReception, RoomReception, TurnedAway } from './door.ts'
 import { readProxyHeader } from './proxy-reader.ts'
 import { watchForVanishing } from './vanishing.ts'
 
@@ -71,13 +71,18 @@ export class Gate {
     const { address } = ends.source
     const isBalancer = this.#isBalancer(address)
     const isWelcome = isBalancer || this.#isWelcome(address)
-    const reason = isWelcome ? this.#reception.admit(isBalancer ? undefined : address) : 'from'
+    const answer = isWelcome ? this.#reception.admit(isBalancer ? undefined : address) : 'from'
+    if (answer instanceof Promise) void answer.then(reason => this.#judge({ socket, ends, isBalancer }, reason))
+    else this.#judge({ socket, ends, isBalancer }, answer)
+  }
+
+  #judge(accepted: Accepted & { readonly ends: Endpoints }, reason: TurnedAway | undefined): void {
     if (reason === undefined) {
-      this.#passed({ socket, ends, isBalancer })
+      this.#passed(accepted)
       return
     }
-    socket.destroy()
-    this.#reception.turnedAway(joinAddress(ends.source), reason)
+    accepted.socket.destroy()
+    this.#reception.turnedAway(joinAddress(accepted.ends.source), reason)
   }
 }
 

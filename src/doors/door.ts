@@ -4,6 +4,7 @@ import type { DoorKind, Identity } from '../policy/identity.ts'
 import type { Endpoints } from '../protocol/proxy-facts.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { TlsErrorReason } from './errors.ts'
+import type { Listener } from './listen.ts'
 
 /** A connection as it comes in through a door, before a byte of NBD. */
 export interface Visitor {
@@ -58,6 +59,12 @@ export interface Door {
   /** Where it stands: `127.0.0.1:10809`, `[::1]:10809` or a path. */
   readonly address: string
 
+  /** The socket that it listens at, for another process; undefined for a door that does not listen. */
+  listener(): Listener | undefined
+
+  /** Another process listens there now: those who have come already still get in. */
+  release(): Promise<void>
+
   /** Lets nobody in any more; those who are in stay. */
   close(): Promise<void>
 }
@@ -89,10 +96,10 @@ export type Offence = 'authfail' | 'grace-exceeded' | 'invalid'
 /** Why a connection was closed at accept. */
 export type TurnedAway = 'from' | 'penalty' | 'sessions' | 'max-startups' | 'sessions-per-address' | 'proxy header'
 
-/** What a door asks when a connection comes, at once: a flood must not cost much. */
+/** What a door asks when a connection comes, at once: a flood must not cost much. A promise while the gateway changes hands. */
 export interface GateReception {
   /** Whether one more from this address (undefined: a Unix socket) is welcome. Each yes is followed by one `enter` or `left`. */
-  admit(address: string | undefined): TurnedAway | undefined
+  admit(address: string | undefined): TurnedAway | undefined | Promise<TurnedAway | undefined>
 
   /** A connection was closed at accept; `facts` are for the log: `via`, or what was wrong with a PROXY header. */
   turnedAway(peer: string, reason: TurnedAway, facts?: Readonly<Record<string, unknown>>): void
@@ -123,6 +130,4 @@ export interface RoomReception extends Pick<GateReception, 'turnedAway' | 'faile
 }
 
 /** Both, for a door that is whole in one process. */
-export interface Reception extends RoomReception {
-  admit(address: string | undefined): TurnedAway | undefined
-}
+export type Reception = RoomReception

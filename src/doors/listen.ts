@@ -1,12 +1,20 @@
 import { once } from 'node:events'
 import { createServer, type ListenOptions, type Server, type Socket } from 'node:net'
+import { descriptorOf } from '../platform/libc.ts'
 import { DoorError } from './errors.ts'
 
 /** How long a peer may be silent before TCP asks whether it is there: a kernel client sets no keepalive of its own. */
 const KEEPALIVE_DELAY_MS = 15_000
 
+/** A socket that listens. */
+export interface Listener {
+  readonly fd: number
+  /** The path of a Unix socket is the gateway's to take away; it is not where a service manager has made it. */
+  readonly isOurs?: boolean
+}
+
 /** What is there already: a socket that listens, or the only connection that there will ever be. */
-export type Given = { readonly fd: number } | { readonly connection: Socket }
+export type Given = Listener | { readonly connection: Socket }
 
 /**
  * Listens, and hands over accepted sockets, paused and with TCP_NODELAY: a reply of 16 bytes must not wait for an ACK.
@@ -40,6 +48,12 @@ export async function listen(
     throw listenError(place, error)
   }
   return server
+}
+
+/** The descriptor that a server listens at, for another process. */
+export function listenerOf(server: Server, isOurs: boolean): Listener | undefined {
+  const fd = server.listening ? descriptorOf(server) : undefined
+  return fd === undefined ? undefined : { fd, isOurs }
 }
 
 /** Closes a listening server; its connections stay. */

@@ -13,7 +13,7 @@ import type { Target } from '../ssh/target.ts'
 import { type Arrival, type ArrivalOptions, Arrivals, Gate } from './arrivals.ts'
 import type { Accepted, Door, GateReception, Offence, Reception, Room, RoomReception, TurnedAway } from './door.ts'
 import { DoorError } from './errors.ts'
-import { closeServer, type Given, listen } from './listen.ts'
+import { closeServer, type Given, listen, listenerOf } from './listen.ts'
 import { SshLink } from './ssh-link.ts'
 import { SshLogin } from './ssh-login.ts'
 import type { SshStream } from './ssh-stream.ts'
@@ -69,6 +69,12 @@ export async function openSshGate(
     reload: next => {
       gate.reload(next)
       room.reload(next)
+    },
+    listener: () => listenerOf(listener, true),
+    release: async () => {
+      await closeServer(listener)
+      // Logins that have begun come to their end. After that, who has nothing open here would be here for ever.
+      setTimeout(() => room.close(), options.loginMs).unref()
     },
     close: async () => {
       await closeServer(listener)

@@ -2,7 +2,7 @@ import type { Server } from 'node:net'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import { type Arrival, type ArrivalOptions, Arrivals, Gate, joinAddress } from './arrivals.ts'
 import type { Door, GateReception, Reception, Room, RoomReception, TlsOffer } from './door.ts'
-import { closeServer, type Given, listen } from './listen.ts'
+import { closeServer, type Given, listen, listenerOf } from './listen.ts'
 import { TlsEnd, type TlsOptions } from './tls.ts'
 
 export interface TcpDoorOptions extends ArrivalOptions {
@@ -47,6 +47,8 @@ export async function openTcpGate(
       gate.reload(next)
       room.reload(next)
     },
+    listener: () => listenerOf(server, true),
+    release: async () => await closeServer(server),
     close: async () => {
       await closeServer(server)
       room.close()

@@ -5,9 +5,9 @@ import { bindUnix } from '../platform/descriptors.ts'
 import { descriptorOf, peerCredentials } from '../platform/libc.ts'
 import type { Identity } from '../policy/identity.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
-import type { Accepted, Door, GateReception, Reception, Room, RoomReception } from './door.ts'
+import type { Accepted, Door, GateReception, Reception, Room, RoomReception, TurnedAway } from './door.ts'
 import { DoorError } from './errors.ts'
-import { closeServer, type Given, listen, listenError } from './listen.ts'
+import { closeServer, type Given, type Listener, listen, listenError, listenerOf } from './listen.ts'
 
 export interface UnixDoorOptions {
   readonly path: string
@@ -37,9 +37,7 @@ export async function openUnixGate(
   reception: GateReception,
   room: Room<UnixDoorOptions>,
 ): Promise<UnixDoor> {
-  const accept = (socket: Socket): void => {
-    socket.on('error', () => {})
-    const reason = reception.admit(undefined)
+  const judge = (socket: Socket, reason: TurnedAway | undefined): void => {
     if (reason === undefined) {
       room.take({ socket, isBalancer: false })
       return
@@ -48,17 +46,30 @@ export async function openUnixGate(
     socket.destroy()
     reception.turnedAway(peer, reason)
   }
+  const accept = (socket: Socket): void => {
+    socket.on('error', () => {})
+    const answer = reception.admit(undefined)
+    if (answer instanceof Promise) void answer.then(reason => judge(socket, reason))
+    else judge(socket, answer)
+  }
   const { server, remove } = await (given === undefined
     ? listenPrivately(path, mode, where => listen(where, path, accept))
-    : listen(given, path, accept).then(server => ({ server, remove: () => {} })))
+    : takeOver(path, given, () => listen(given, path, accept)))
+  const isOurs = given === undefined || ('isOurs' in given && given.isOurs === true)
+  let isReleased = false
   server.on('error', error => reception.failed(error))
   return {
     kind: 'unix',
     address: path,
-    reload: next => (given === undefined ? chmodSync(path, next.mode) : undefined),
+    reload: next => (isOurs ? chmodSync(path, next.mode) : undefined),
+    listener: () => listenerOf(server, isOurs),
+    release: async () => {
+      isReleased = true
+      await closeServer(server)
+    },
     close: async () => {
       await closeServer(server)
-      remove()
+      if (!isReleased) remove()
       room.close()
     },
   }
@@ -112,6 +123,17 @@ export async function listenPrivately<T>(
   chmodSync(path, mode)
   const { ino } = lstatSync(path)
   return { server, remove: () => removeOwn(path, ino) }
+}
+
+/** Listens at a socket that is there; its path is taken away in the end if it is the gateway's own. */
+export async function takeOver<T>(
+  path: string,
+  given: Given | Listener,
+  listen: () => Promise<T>,
+): Promise<Listening<T>> {
+  const isOurs = 'isOurs' in given && given.isOurs === true
+  const ino = isOurs ? lstatSync(path, { throwIfNoEntry: false })?.ino : undefined
+  return { server: await listen(), remove: () => (ino === undefined ? undefined : removeOwn(path, ino)) }
 }
 
 /** Node does it where it has bound the path itself. */

@@ -19,6 +19,7 @@ import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.
 import type { FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { Place, Visit } from './control.ts'
+import type { Estate } from './estate.ts'
 import type { BudgetName } from './rates.ts'
 
 /** What the main process serves. */
@@ -26,7 +27,7 @@ export interface MainCalls {
   /** The connection that was given has been received: the next one may come. */
   received(): void
   /** A place for one more from this address: its number, or which limit it would break. */
-  admit(address: string | undefined): number | TurnedAway
+  admit(address: string | undefined): Promise<number | TurnedAway>
   /** One that has a place is in: it is not half open any more. */
   entered(): void
   /** One that had a place has gone; `hasEntered`: it was in. */
@@ -76,6 +77,41 @@ export interface MainCalls {
   log(line: string): void
 }
 
+/**
+ * What the process before this one serves, while it still has sessions: its gateway was handed over, and what its sessions ask it asks
+ * of this one, by MainCalls. Changed with anything that passes between the two: SEAM, below.
+ */
+export interface ElderCalls {
+  /** Stops deciding, and says what its sessions have. From now on until `takenOver` all who ask wait. */
+  yieldAll(): Promise<Estate>
+  /** This process decides: the other one stops listening. */
+  takenOver(): Promise<void>
+
+  /** As Floor has them. */
+  prepare(config: Config): void
+  commit(config: Config): Promise<readonly number[]>
+  follow(config: Config): Promise<void>
+  sessions(): Promise<readonly SessionFacts[]>
+  gather(): Promise<readonly (readonly MetricFamily[])[]>
+  traffic(): Promise<readonly (readonly ExportTraffic[])[]>
+  regions(name: string): Promise<readonly RegionFacts[]>
+  explain(conn: number): Promise<SessionExplanation | undefined>
+  kick(conn: number): Promise<boolean>
+  retire(conns: readonly number[], why: string): Promise<void>
+  settle(conns: readonly number[]): Promise<void>
+  flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]>
+  cut(conns: readonly number[], why: string): void
+  extend(term: Term): void
+  endTerm(id: string, why: string): void
+  drain(): void
+  ended(): Promise<void>
+  shutDown(): Promise<void>
+  stop(): Promise<void>
+}
+
+/** Two versions of the program understand each other if theirs is the same. */
+export const SEAM = 1
+
 /** How a worker is started. */
 export interface WorkerStart {
   readonly config: Config
@@ -120,6 +156,8 @@ export interface WorkerCalls {
   /** The session's lock is wanted by others who wait; answered when it is not held any more. */
   yieldLock(conn: number): void
 
+  /** LUKS headers stay as they are: another process of the gateway lets sessions in. */
+  freeze(): void
   /** Lets nobody in any more. */
   drain(): void
   ended(): Promise<void>

@@ -61,6 +61,14 @@ export interface Visit {
   readonly most?: Rights
 }
 
+/** What a session has of an export: one of its places, and a lease if it is not one that only looks on. */
+export interface Holding {
+  readonly name: string
+  readonly visit: Visit
+  readonly lease: Rights | undefined
+  readonly sinceMs: number
+}
+
 /** What a visit may do now, beside others. */
 export type Place =
   /**
@@ -116,6 +124,13 @@ export interface LocalControl extends Control {
    * @throws Error for a rule that can not be compiled: nothing has changed then
    */
   replace(config: Config): readonly Misfit[]
+
+  /** What sessions have, the oldest first. */
+  holdings(): readonly Holding[]
+  /** Whether a session has something. */
+  holds(conn: number): boolean
+  /** Sessions have this already, through another process of this gateway; whether it still fits is said by `replace`. */
+  restore(holdings: readonly Holding[]): void
 }
 
 interface Entry {
@@ -129,6 +144,9 @@ export type Seek = (discovery: DiscoveryConfig) => Promise<void>
 export function createControl(config: Config, leases: Leases, seek: Seek = async () => {}): LocalControl {
   let { entries, listed } = compile(config)
   const sessions = new Tally()
+  const held = new Map<number, Holding>()
+  const hold = (name: string, visit: Visit, lease: Rights | undefined, sinceMs = Date.now()): void =>
+    void held.set(visit.conn, { name, visit, lease, sinceMs })
   const rule = (entry: Entry | undefined, asker: Asker): Decision => {
     const decision = decide(entry?.policy, asker, Date.now())
     const isCut = decision.kind === 'granted' && entry?.config.sharing.mode === 'read-only'
@@ -150,8 +168,14 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
     const { whenBusy } = sharing
     const patience = { ms: whenBusy.kind === 'wait' ? whenBusy.ms : 0, signal }
     const answer = await leases.acquire(claimOf(entry.config, visit, rights), patience)
-    if (answer.kind === 'held') return { ...answer, kind: 'taken', rights, lease: rights }
-    if (whenBusy.kind === 'read-only') return { kind: 'taken', rights: 'read', lease: undefined, others: [] }
+    if (answer.kind === 'held') {
+      hold(name, visit, rights)
+      return { ...answer, kind: 'taken', rights, lease: rights }
+    }
+    if (whenBusy.kind === 'read-only') {
+      hold(name, visit, undefined)
+      return { kind: 'taken', rights: 'read', lease: undefined, others: [] }
+    }
     sessions.remove(counts.map(([key]) => key))
     if (answer.kind === 'unavailable') return { kind: 'refused', reason: 'leases', message: NO_LEASES }
     return { kind: 'refused', reason: 'busy', message: busyMessage(answer.by), by: answer.by }
@@ -195,8 +219,23 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
     },
     leaving: conn => leases.leaving(conn),
     release: (name, { conn, asker }) => {
+      held.delete(conn)
       leases.release(conn)
       sessions.remove([exportKey(name), askerKey(name, asker)])
+    },
+    holdings: () => [...held.values()],
+    holds: conn => held.has(conn),
+    restore: holdings => {
+      for (const { name, visit, lease, sinceMs } of holdings) {
+        hold(name, visit, lease, sinceMs)
+        sessions.add([
+          [exportKey(name), undefined],
+          [askerKey(name, visit.asker), undefined],
+        ])
+        const entry = entries.get(name)
+        // Of an export that is gone nobody wants a lease.
+        if (lease !== undefined && entry !== undefined) leases.restore(claimOf(entry.config, visit, lease), sinceMs)
+      }
     },
     replace: next => {
       ;({ entries, listed } = compile(next))

@@ -8,6 +8,7 @@ import { printable } from '../protocol/strings.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import type { MainCalls } from './calls.ts'
 import type { Place, Visit } from './control.ts'
+import type { Estate } from './estate.ts'
 import type { Plane } from './floor.ts'
 import type { GuardDesk } from './guard-desk.ts'
 import type { RateDesk } from './rate-desk.ts'
@@ -16,7 +17,7 @@ import type { BudgetName } from './rates.ts'
 /** What the desks of all workers have in common. */
 export interface Shared {
   readonly plane: Plane
-  readonly rates: RateDesk
+  readonly rates: Pick<RateDesk, 'draw'>
   readonly guards: GuardDesk
   settle(conns: readonly number[]): Promise<void>
   flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]>
@@ -69,11 +70,12 @@ export class Desk implements MainCalls {
     this.#received()
   }
 
-  admit(address: string | undefined): number | TurnedAway {
+  async admit(address: string | undefined): Promise<number | TurnedAway> {
     const { limits, number } = this.#shared.plane
-    const reason = limits.admit(address)
+    const reason = await limits.admit(address)
     if (reason !== undefined) return reason
-    this.count(address)
+    if (this.#isClosed) limits.leave(address, false)
+    else this.count(address)
     return number()
   }
 
@@ -84,6 +86,14 @@ export class Desk implements MainCalls {
 
   charge(address: string | undefined, offence: Offence): void {
     this.#shared.plane.limits.charge(address, offence)
+  }
+
+  /** What the process over there has already. */
+  adopt({ places, halfOpen, holdings, opened }: Estate): void {
+    for (const [address, count] of places) for (let each = 0; each < count; each++) this.count(address)
+    this.#entered = this.#load - halfOpen
+    for (const { name, visit } of holdings) this.#acquired.set(visit.conn, { name, visit })
+    for (const [conn, facts] of opened) this.#opened.set(conn, facts)
   }
 
   left(address: string | undefined, hasEntered: boolean): void {

@@ -1,7 +1,7 @@
 /** The doors of a configuration: opened together, and changed together when another configuration takes its place. */
 import type { DoorConfig } from '../config/config.ts'
 import type { Door, GateReception } from '../doors/door.ts'
-import type { Given } from '../doors/listen.ts'
+import type { Given, Listener } from '../doors/listen.ts'
 import { openSshGate, type SshDoor } from '../doors/ssh.ts'
 import { openTcpGate, type TcpDoor } from '../doors/tcp.ts'
 import { openUnixGate, type UnixDoor } from '../doors/unix.ts'
@@ -34,6 +34,7 @@ export class DoorSet {
   readonly #rooms: Rooms
   readonly #log: Log
   readonly #handed: Map<string, Given>
+  #isReleased = false
   /** By what a door keeps as long as it is open: where it stands. */
   #open = new Map<string, Open>()
 
@@ -42,6 +43,22 @@ export class DoorSet {
     this.#rooms = rooms
     this.#log = log
     this.#handed = new Map(handed)
+  }
+
+  /** What the doors listen at, by place. */
+  listeners(): ReadonlyMap<string, Listener> {
+    return new Map(
+      [...this.#open].flatMap(([place, { door }]) => {
+        const listener = door.listener()
+        return listener === undefined ? [] : [[place, listener] as const]
+      }),
+    )
+  }
+
+  /** Another process has the doors now: those who are in are kept to their rules, and no door is opened any more. */
+  async release(): Promise<void> {
+    this.#isReleased = true
+    await Promise.all(this.doors.map(door => door.release()))
   }
 
   get doors(): readonly Door[] {
@@ -57,7 +74,7 @@ export class DoorSet {
     const wanted = prepareDoors(configs, negotiationMs, this.#log)
     const gone = [...this.#open].filter(([place]) => !wanted.has(place))
     const added = await this.#openAll(
-      [...wanted].filter(([place]) => !this.#open.has(place)),
+      this.#isReleased ? [] : [...wanted].filter(([place]) => !this.#open.has(place)),
       gone,
     )
     commit()

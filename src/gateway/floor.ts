@@ -5,6 +5,7 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config, DiscoveryConfig } from '../config/config.ts'
 import type { Door } from '../doors/door.ts'
+import type { Listener } from '../doors/listen.ts'
 import type { Audit } from '../observe/audit.ts'
 import type { Log } from '../observe/log.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
@@ -18,7 +19,8 @@ import type { Leases } from '../sharing/leases.ts'
 import type { LocalControl } from './control.ts'
 import type { DoorChanges } from './door-set.ts'
 import type { Handed } from './handed.ts'
-import type { Limits } from './limits.ts'
+import type { RateDesk } from './rate-desk.ts'
+import type { Places } from './seat.ts'
 
 /** What there is once, however many processes there are. */
 export interface Plane {
@@ -26,12 +28,20 @@ export interface Plane {
   readonly leases: Leases
   readonly audit: Audit
   readonly preparing: Preparing
-  readonly limits: Limits
+  readonly limits: Places
   readonly log: Log
   /** What this process counts. */
   readonly telemetry: Telemetry
   /** Looks again for what an upstream lists; what is new is in force everywhere then. Never rejects. */
   seek(discovery: DiscoveryConfig): Promise<void>
+  /** Resolves when no write that these sessions have been sent up to now can still land, wherever they are. Never rejects. */
+  settle(conns: readonly number[]): Promise<void>
+  /** As Floor has them, wherever the sessions are. */
+  flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]>
+  /** The budgets of several processes. */
+  readonly rates: Pick<RateDesk, 'draw'>
+  /** Sessions of another process count against the same budgets. */
+  readonly sharesRates: boolean
   /** What is in force, with what upstreams list. */
   config(): Config
   /** Sockets of doors that listen already. */
@@ -49,6 +59,15 @@ export interface Changed {
 
 export interface Floor {
   readonly doors: readonly Door[]
+
+  /** Starts what sessions run in. To be called once, before all else. */
+  begin(): Promise<void>
+
+  /** What the doors listen at, by place. */
+  listeners(): ReadonlyMap<string, Listener>
+
+  /** Another process listens at the doors now, and lets sessions in. Those who are here stay. */
+  release(): Promise<void>
 
   /**
    * Puts the doors and rules of a configuration into force, all of it or nothing. `commit` is called when nothing can fail any

@@ -14,25 +14,31 @@ import type {
 import type { Config, DiscoveryConfig } from '../config/config.ts'
 import { upstreamsOf } from '../config/named-files.ts'
 import type { Door } from '../doors/door.ts'
-import { type Audit, NO_AUDIT } from '../observe/audit.ts'
+import type { Listener } from '../doors/listen.ts'
 import type { Log } from '../observe/log.ts'
-import { throttleRefusals } from '../observe/refusal-throttle.ts'
 import { Telemetry } from '../observe/telemetry.ts'
-import { openAudit } from '../observe/trail-queue.ts'
 import { loadClientMaterial } from '../pki/material.ts'
 import { Preparations } from '../preparing/preparations.ts'
 import type { Misfit } from '../sharing/leases.ts'
+import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
+import { Elder, type ElderChannel, FloorAndElder } from './elder.ts'
 import type { Floor, Plane } from './floor.ts'
 import type { Handed } from './handed.ts'
+import { type HandedOver, Handover } from './handover.ts'
 import { leaseFacts, releaseLease, waitingFacts } from './lease-admin.ts'
 import { keepLeases } from './lease-keeper.ts'
 import { Limits } from './limits.ts'
+import type { Channel } from './link.ts'
 import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
 import { createOverview, type Overview } from './overview.ts'
+import { prepareDoors } from './prepared-door.ts'
 import { processCount } from './process-count.ts'
+import { RateDesk } from './rate-desk.ts'
+import { Seat } from './seat.ts'
+import { beginAudit, endAudit } from './trail.ts'
 import type { WorkerProgram } from './worker-floor.ts'
 
 /** What a gateway is made with, beside its configuration. */
@@ -45,6 +51,8 @@ export interface GatewayOptions {
   readonly handed?: Handed | undefined
   /** Where the audit trail is, instead of the state folder. */
   readonly auditDir?: string | undefined
+  /** The process whose gateway is taken over. */
+  readonly elder?: ElderChannel | undefined
 }
 
 /** What was made for sessions; ids are those of `list`. */
@@ -97,6 +105,15 @@ export interface Gateway extends Overview {
 
   /** Ends every session now. */
   stop(): Promise<void>
+
+  /** What the doors listen at, by place. */
+  listeners(): ReadonlyMap<string, Listener>
+
+  /**
+   * Lets another process take over what is not sessions; `taken` is called when it has. Undefined and a reason where that can
+   * not be.
+   */
+  handOver(channel: Channel, taken: () => Promise<void>): Handover | string
 }
 
 /**
@@ -108,7 +125,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const { telemetry = new Telemetry(), workers, handed = new Map() } = options
   telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
-  const audit = await beginAudit(config, options.auditDir ?? config.state, log)
+  const auditDir = options.auditDir ?? config.state
   const limits = new Limits(config.limits)
   const leases = await keepLeases(
     config,
@@ -121,7 +138,11 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     },
     log,
   )
-  const seek = (each: DiscoveryConfig): Promise<void> => discoveries.seek(each)
+  const seek = (each: DiscoveryConfig): Promise<void> =>
+    seat.ask(
+      () => discoveries.seek(each),
+      link => link.ask('seek', each),
+    )
   const discoveries = new Discoveries(log, async () => await relist())
   const control = createControl(config, leases, seek)
   await discoveries.prepare(config)
@@ -133,11 +154,45 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   let conn = 0
   let draining = false
   const preparing = new Preparations(config.state, log)
-  const kept = { control, leases, audit, preparing, limits, log, telemetry }
-  const plane: Plane = { ...kept, handed, seek, config: () => inForce, number: () => ++conn }
+  const seat = new Seat({ control, limits, preparing })
+  const { audit } = seat
+  const desk = new RateDesk()
+  const plane: Plane = {
+    control: seat.control,
+    limits: seat.limits,
+    preparing: seat.preparing,
+    audit,
+    leases,
+    log,
+    telemetry,
+    handed,
+    seek,
+    settle: conns =>
+      seat.ask(
+        () => floor.settle(conns),
+        link => link.ask('settle', conns),
+      ),
+    flushTimes: (key, butConn) =>
+      seat.ask(
+        () => floor.flushTimes(key, butConn),
+        link => link.ask('flushTimes', key, butConn),
+      ),
+    rates: {
+      draw: (...of) =>
+        seat.ask(
+          () => desk.draw(...of),
+          link => link.ask('draw', ...of),
+        ),
+    },
+    sharesRates: options.elder !== undefined,
+    config: () => inForce,
+    number: () => seat.number() ?? ++conn,
+  }
   const processes = processCount(config.workers)
   const isAlone = workers === undefined || processes === 1
-  const floor: Floor = isAlone ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
+  const own: Floor = isAlone ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
+  const elder = options.elder === undefined ? undefined : new Elder(options.elder, plane)
+  const floor = elder === undefined ? own : new FloorAndElder(own, elder)
   let isOpen = false
   const inTurn = turns()
   /** What upstreams list has changed. */
@@ -152,12 +207,24 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     })
   }
   try {
+    await own.begin()
+    await elder?.prepare(inForce)
+    // As late as can be: from here on the process that is there already lets nobody decide.
+    const estate = await elder?.yieldAll()
+    seat.keep(await beginAudit(config, auditDir, log))
     preparing.open(inForce)
     preparing.apply(inForce)
-    await floor.apply(inForce, () => {})
+    if (estate !== undefined) {
+      conn = estate.number + RESERVED_NUMBERS
+      limits.restore(estate.places, estate.halfOpen)
+      control.restore(estate.holdings)
+    }
+    await own.apply(inForce, () => {})
     isOpen = true
+    const gone = new Set(await elder?.takeOver(inForce))
+    retireMisfits(floor, control.replace(inForce), gone)
   } catch (error) {
-    await floor.stop()
+    await own.stop()
     await preparing.close()
     await leases.close()
     await endAudit(audit)
@@ -179,12 +246,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       telemetry.retain(next.exports.map(({ name }) => name))
       current = next
     })
-    const ended = new Set(gone)
-    for (const { session, by } of misfits.filter(each => !ended.has(each.session))) {
-      void floor.retire([session], `no longer allowed: sharing ${by.mode}, and ${by.who} was there before`)
-      ended.add(session)
-    }
-    const sessionsEnded = ended.size
+    const sessionsEnded = retireMisfits(floor, misfits, new Set(gone)).size
     log.info({ ...doors, sessionsEnded }, 'reloaded')
     audit.note('reloaded', { ...doors, sessionsEnded })
     return sessionsEnded
@@ -207,7 +269,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await floor.stop()
     await preparing.close()
     await leases.close()
-    await endAudit(audit)
+    if (seat.isOwn) await endAudit(audit)
   }
   let ended: Promise<void> | undefined
   const stop = (): Promise<void> => {
@@ -226,6 +288,44 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     clearTimeout(timer)
     if (ended === undefined) await floor.shutDown()
     await stop()
+  }
+  const handOver: Gateway['handOver'] = (channel, taken) => {
+    // What is prepared for sessions is this process's: its servers, and what it has to take apart.
+    if (inForce.exports.some(({ hooks }) => hooks !== undefined)) return 'an export has prepare, spawn or authorize'
+    const handed: HandedOver = {
+      seat,
+      floor,
+      telemetry,
+      number: () => conn,
+      closeTrail: async () => await audit.close(),
+      openTrail: async () => seat.keep(await beginAudit(config, auditDir, log)),
+      check: next => {
+        createControl(next, new MemoryLeases())
+        prepareDoors(next.doors, next.limits.negotiationMs, log)
+      },
+      apply: async next =>
+        (
+          await floor.apply(next, () => {
+            inForce = next
+            control.replace(next)
+            preparing.apply(next)
+            current = next
+          })
+        ).ended,
+      follow: async next => {
+        inForce = next
+        control.replace(next)
+        await floor.follow(next)
+      },
+      retire: () => {
+        isOpen = false
+        leases.dismiss()
+        discoveries.close()
+        unwatch()
+      },
+      stop,
+    }
+    return new Handover(handed, channel, taken)
   }
   const leaseList = (): readonly LeaseFacts[] => leases.list().map(leaseFacts)
   const overview = createOverview({
@@ -257,7 +357,20 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     reload,
     drain,
     stop,
+    listeners: () => floor.listeners(),
+    handOver,
   }
+}
+
+/** For connections of the process before this one that were on their way in when it stopped counting. */
+const RESERVED_NUMBERS = 1000
+
+/** Ends sessions that another mode has no place for; all that were ended, with those that are `gone` already. */
+function retireMisfits(floor: Floor, misfits: readonly Misfit[], gone: ReadonlySet<number>): ReadonlySet<number> {
+  const left = misfits.filter(({ session }) => !gone.has(session))
+  for (const { session, by } of left)
+    void floor.retire([session], `no longer allowed: sharing ${by.mode}, and ${by.who} was there before`)
+  return new Set([...gone, ...left.map(({ session }) => session)])
 }
 
 async function openWorkers(plane: Plane, count: number, program: WorkerProgram): Promise<Floor> {
@@ -273,19 +386,6 @@ function turns(): <T>(run: () => Promise<T>) => Promise<T> {
     last = next.catch(() => {})
     return next
   }
-}
-
-/** The trail begins before the first door opens: it tells how each session came to be. */
-async function beginAudit(config: Config, dir: string | undefined, log: Log): Promise<Audit> {
-  if (dir === undefined || config.audit === undefined) return NO_AUDIT
-  const audit = throttleRefusals(await openAudit({ dir, ...config.audit, log }))
-  audit.note('gateway started', { pid: process.pid, config: config.file })
-  return audit
-}
-
-async function endAudit(audit: Audit): Promise<void> {
-  audit.note('gateway stopped', { pid: process.pid })
-  await audit.close()
 }
 
 /** Loaded again at each dial; here so that what can not work is said before a door opens. */

@@ -6,7 +6,7 @@ import { realpathSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { parseAddress } from '../config/cidr.ts'
 import type { Config, DoorConfig } from '../config/config.ts'
-import type { Given } from '../doors/listen.ts'
+import type { Given, Listener } from '../doors/listen.ts'
 import type { SocketName } from '../platform/descriptors.ts'
 
 /** By place. */
@@ -35,7 +35,7 @@ interface Want {
 }
 
 /** The listening socket of a place, if there is one. */
-export function listenerAt(handed: Handed, place: string): { readonly fd: number } | undefined {
+export function listenerAt(handed: Handed, place: string): Listener | undefined {
   const given = handed.get(place)
   return given !== undefined && 'fd' in given ? given : undefined
 }

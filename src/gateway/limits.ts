@@ -42,6 +42,21 @@ export class Limits {
     return this.#halfOpen
   }
 
+  /** Connections by address; those without one count in all alone. */
+  list(): readonly (readonly [string | undefined, number])[] {
+    const named = [...this.#byAddress.values()].reduce((sum, each) => sum + each, 0)
+    return [...this.#byAddress, [undefined, this.#count - named]]
+  }
+
+  /** Counts those that are there already, whatever the limits are; some of them half open. */
+  restore(places: readonly (readonly [string | undefined, number])[], halfOpen: number): void {
+    this.#halfOpen += halfOpen
+    for (const [address, count] of places) {
+      this.#count += count
+      if (address !== undefined) this.#byAddress.set(address, (this.#byAddress.get(address) ?? 0) + count)
+    }
+  }
+
   /** Counts one more, half open, or says which limit it would break. */
   admit(address: string | undefined): TurnedAway | undefined {
     if (address !== undefined && this.#penalties.holds(address)) return 'penalty'

@@ -1,6 +1,7 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Door, Reception } from '../doors/door.ts'
+import type { Listener } from '../doors/listen.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
 import type { ExportTraffic } from '../observe/session-meters.ts'
@@ -9,10 +10,11 @@ import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
 import { DoorSet } from './door-set.ts'
+import { DrawnBudget } from './drawn-budget.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
 import { LuksGuards } from './luks-check.ts'
 import { roomsHere } from './prepared-door.ts'
-import { RateBook } from './rates.ts'
+import { type MakeBudget, RateBook } from './rates.ts'
 import { SessionBook } from './session-book.ts'
 import { TurnedAwayLog } from './turned-away.ts'
 
@@ -22,11 +24,16 @@ export class LocalFloor implements Floor {
   readonly #doorSet: DoorSet
   readonly #telemetry: Telemetry
   readonly #fences = new Fences()
+  readonly #guards = new LuksGuards()
+  readonly #rates: RateBook
+  readonly #drawn: MakeBudget
 
   constructor(plane: Plane) {
     const { control, audit, preparing, log, limits, telemetry } = plane
     this.#telemetry = telemetry
-    const settle = (conns: readonly number[]): Promise<void> => this.settle(conns)
+    const settle = (conns: readonly number[]): Promise<void> => plane.settle(conns)
+    this.#drawn = (name, perSecond) => new DrawnBudget(perSecond, (rate, count) => plane.rates.draw(name, rate, count))
+    this.#rates = plane.sharesRates ? new RateBook(this.#drawn) : new RateBook()
     const shared = {
       control,
       audit,
@@ -34,15 +41,15 @@ export class LocalFloor implements Floor {
       log,
       meters: telemetry.meters,
       dials: new DialQueue(),
-      rates: new RateBook(),
-      guards: new LuksGuards(),
+      rates: this.#rates,
+      guards: this.#guards,
       fences: this.#fences,
       settle,
     }
     this.#book = new SessionBook(
       conn => ({
         ...shared,
-        flushTimes: async key => this.#book.flushTimes(key, conn),
+        flushTimes: key => plane.flushTimes(key, conn),
         limits: plane.config().limits,
       }),
       {
@@ -68,6 +75,18 @@ export class LocalFloor implements Floor {
 
   get doors(): readonly Door[] {
     return this.#doorSet.doors
+  }
+
+  async begin(): Promise<void> {}
+
+  listeners(): ReadonlyMap<string, Listener> {
+    return this.#doorSet.listeners()
+  }
+
+  async release(): Promise<void> {
+    this.#guards.freeze()
+    this.#rates.replace(this.#drawn)
+    await this.#doorSet.release()
   }
 
   async apply(config: Config, commit: () => void): Promise<Changed> {

@@ -41,12 +41,20 @@ export interface Guards {
 /** Guards of sessions in this process. */
 export class LuksGuards implements Guards {
   readonly #entries = new Map<string, Entry>()
+  #isFrozen = false
 
   take(name: string, fresh: LuksGuard): LuksGuard {
     const entry = this.#entries.get(name) ?? { guard: fresh, users: 0 }
     this.#entries.set(name, entry)
     entry.users++
+    if (this.#isFrozen) entry.guard.freeze()
     return entry.guard
+  }
+
+  /** Another process of the gateway lets sessions in: headers stay as they are here. */
+  freeze(): void {
+    this.#isFrozen = true
+    for (const { guard } of this.#entries.values()) guard.freeze()
   }
 
   giveBack(name: string): void {

@@ -19,6 +19,7 @@ export type MakeBudget = (name: BudgetName, perSecond: number) => Budget
 
 interface Entry {
   readonly buckets: { -readonly [kind in keyof Buckets]: Buckets[kind] }
+  rate: Rate
   users: number
 }
 
@@ -27,7 +28,7 @@ const KINDS = ['read', 'write', 'iops'] as const
 /** The budgets of sessions that run in this process, shared by their keys. */
 export class RateBook {
   readonly #entries = new Map<string, Entry>()
-  readonly #make: MakeBudget
+  #make: MakeBudget
 
   /** `make`: where the budget is not this process's alone. */
   constructor(make: MakeBudget = (_, perSecond) => new Bucket(perSecond, performance.now())) {
@@ -37,12 +38,22 @@ export class RateBook {
   /** The budgets of these limits; who had them before has the new rates too. Each take is followed by one `giveBack`. */
   take(rates: readonly Rate[]): readonly Buckets[] {
     return rates.map(rate => {
-      const entry = this.#entries.get(rate.key) ?? { buckets: {}, users: 0 }
+      const entry = this.#entries.get(rate.key) ?? { buckets: {}, rate, users: 0 }
       this.#entries.set(rate.key, entry)
       entry.users++
+      entry.rate = rate
       for (const kind of KINDS) this.#setRate(entry, { key: rate.key, kind }, rate[kind])
       return entry.buckets
     })
+  }
+
+  /** Budgets are made like this from now on, and those that there are made anew. */
+  replace(make: MakeBudget): void {
+    this.#make = make
+    for (const entry of this.#entries.values()) {
+      for (const kind of KINDS) delete entry.buckets[kind]
+      for (const kind of KINDS) this.#setRate(entry, { key: entry.rate.key, kind }, entry.rate[kind])
+    }
   }
 
   giveBack(rates: readonly Rate[]): void {

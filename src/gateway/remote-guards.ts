@@ -4,6 +4,18 @@ import type { MainCalls } from './calls.ts'
 import type { Link } from './link.ts'
 import type { Guards } from './luks-check.ts'
 
+/** Headers stay as they are from now on. */
+export interface Frozen {
+  isOn: boolean
+}
+
+/** Where a session is. */
+interface Seat {
+  readonly link: Link<MainCalls>
+  readonly conn: number
+  readonly frozen: Frozen
+}
+
 /**
  * The guard of one session over a header that sessions in other processes may change too: it judges with the lock, which comes with
  * the header as it is. Without it, nothing that touches the header passes.
@@ -12,17 +24,19 @@ export class RemoteGuard implements RangeGuard {
   readonly #link: Link<MainCalls>
   readonly #conn: number
   readonly #first: LuksGuard
+  readonly #frozen: Frozen
   #judge: LuksGuard | undefined
   #isAsking = false
 
-  constructor(link: Link<MainCalls>, conn: number, first: LuksGuard) {
+  constructor({ link, conn, frozen }: Seat, first: LuksGuard) {
     this.#link = link
     this.#conn = conn
     this.#first = first
+    this.#frozen = frozen
   }
 
   isReady(): boolean {
-    if (this.#judge !== undefined) return true
+    if (this.#judge !== undefined || this.#frozen.isOn) return true
     if (this.#isAsking) return false
     this.#isAsking = true
     this.#link.ask('lock', this.#conn).then(
@@ -43,7 +57,7 @@ export class RemoteGuard implements RangeGuard {
 
   admits(offset: number, bytes: Buffer | number): boolean {
     const judge = this.#judge
-    if (judge === undefined) return false
+    if (judge === undefined || this.#frozen.isOn) return false
     const isGood = judge.admits(offset, bytes)
     this.#judge = undefined
     this.#link.tell('unlock', this.#conn, isGood ? judge.header : undefined)
@@ -57,11 +71,12 @@ export class RemoteGuard implements RangeGuard {
 }
 
 /** The guards of one session. */
-export function remoteGuards(link: Link<MainCalls>, conn: number, guards: Map<number, RemoteGuard>): Guards {
+export function remoteGuards(seat: Seat, guards: Map<number, RemoteGuard>): Guards {
+  const { link, conn } = seat
   return {
     take: (name, fresh) => {
       link.tell('guard', conn, name, fresh.header)
-      const guard = new RemoteGuard(link, conn, fresh)
+      const guard = new RemoteGuard(seat, fresh)
       guards.set(conn, guard)
       return guard
     },

@@ -6,6 +6,7 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Accepted, Door } from '../doors/door.ts'
+import type { Listener } from '../doors/listen.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
 import type { ExportTraffic } from '../observe/session-meters.ts'
@@ -16,7 +17,6 @@ import type { Changed, Floor, Plane } from './floor.ts'
 import { GuardDesk } from './guard-desk.ts'
 import { LinkClosedError } from './link.ts'
 import { roomsElsewhere } from './prepared-door.ts'
-import { RateDesk } from './rate-desk.ts'
 import { TurnedAwayLog } from './turned-away.ts'
 import { addressOf, type WorkerEnd, WorkerProcess } from './worker-process.ts'
 
@@ -40,12 +40,11 @@ export class WorkerFloor implements Floor {
   readonly #program: WorkerProgram
   readonly #doorSet: DoorSet
   readonly #count: number
-  readonly #rates = new RateDesk()
   readonly #guards: GuardDesk
   /** By their numbers; one that has died is missing until there is another. */
   readonly #workers = new Map<number, WorkerProcess>()
   #turn = 0
-  #hasStarted = false
+  #hasApplied = false
   #isDraining = false
   #isStopping = false
 
@@ -70,10 +69,25 @@ export class WorkerFloor implements Floor {
     return this.#doorSet.doors
   }
 
+  async begin(): Promise<void> {
+    const numbers = Array.from({ length: this.#count }, (_, index) => index + 1)
+    await Promise.all(numbers.map(number => this.#start(number, FIRST_PAUSE_MS)))
+  }
+
+  listeners(): ReadonlyMap<string, Listener> {
+    return this.#doorSet.listeners()
+  }
+
+  async release(): Promise<void> {
+    for (const { link } of this.#workers.values()) link.tell('freeze')
+    await this.#doorSet.release()
+  }
+
   async apply(config: Config, commit: () => void): Promise<Changed> {
-    const isFirst = !this.#hasStarted
-    this.#hasStarted = true
-    const prepared = isFirst ? await this.#startAll() : await this.#prepareAll(config)
+    // What they were started with is in force until the doors are open.
+    const isFirst = !this.#hasApplied
+    const prepared = isFirst ? new Set(this.#workers.values()) : await this.#prepareAll(config)
+    this.#hasApplied = true
     let rechecked: Promise<readonly (readonly number[])[]> | undefined
     const doors = await this.#doorSet.apply(config.doors, config.limits.negotiationMs, () => {
       commit()
@@ -181,21 +195,15 @@ export class WorkerFloor implements Floor {
     this.#plane.limits.leave(addressOf(accepted), false)
   }
 
-  async #startAll(): Promise<ReadonlySet<WorkerProcess>> {
-    const numbers = Array.from({ length: this.#count }, (_, index) => index + 1)
-    await Promise.all(numbers.map(number => this.#start(number, FIRST_PAUSE_MS)))
-    return new Set(this.#workers.values())
-  }
-
   /** Starts a worker; resolves when it is ready. `pauseMs`: before the next one, should this one die young. */
   async #start(number: number, pauseMs: number): Promise<void> {
     const plane = this.#plane
     const shared = {
       plane,
-      rates: this.#rates,
+      rates: plane.rates,
       guards: this.#guards,
-      settle: (conns: readonly number[]) => this.settle(conns),
-      flushTimes: (key: string, butConn: number) => this.flushTimes(key, butConn),
+      settle: (conns: readonly number[]) => plane.settle(conns),
+      flushTimes: (key: string, butConn: number) => plane.flushTimes(key, butConn),
       pass: this.#program.pass,
     }
     const worker = new WorkerProcess(this.#program.entry, number, shared)

@@ -21,7 +21,7 @@ import { DrawnBudget } from './drawn-budget.ts'
 import { Link } from './link.ts'
 import { roomsHere } from './prepared-door.ts'
 import { RateBook } from './rates.ts'
-import { type RemoteGuard, remoteGuards } from './remote-guards.ts'
+import { type Frozen, type RemoteGuard, remoteGuards } from './remote-guards.ts'
 import { remoteAudit, remoteControl, remotePreparing } from './remote-plane.ts'
 import { RoomSet } from './room-set.ts'
 import { SessionBook } from './session-book.ts'
@@ -54,6 +54,7 @@ interface Running {
 class Worker implements WorkerCalls {
   readonly #link: () => Link<MainCalls>
   readonly #guards = new Map<number, RemoteGuard>()
+  readonly #frozen: Frozen = { isOn: false }
   readonly #telemetry = new Telemetry()
   readonly #fences = new Fences()
   /** Numbers of connections that have a place and are no sessions yet. */
@@ -167,6 +168,10 @@ class Worker implements WorkerCalls {
     this.#guards.get(conn)?.yieldLock()
   }
 
+  freeze(): void {
+    this.#frozen.isOn = true
+  }
+
   drain(): void {
     this.#here.book.drain()
     this.#here.rooms.close()
@@ -213,7 +218,7 @@ class Worker implements WorkerCalls {
       conn => ({
         ...shared,
         flushTimes: key => link.ask('flushTimes', key, conn),
-        guards: remoteGuards(link, conn, this.#guards),
+        guards: remoteGuards({ link, conn, frozen: this.#frozen }, this.#guards),
         limits: this.#limits,
       }),
       {

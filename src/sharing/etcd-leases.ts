@@ -83,6 +83,9 @@ export class EtcdLeases implements Leases {
     return { ...answer, term: life.term, epoch }
   }
 
+  /** The other process holds it in etcd as long as its session lasts: this one is another gateway to it. */
+  restore(): void {}
+
   async look(claim: Claim): Promise<ClaimAnswer> {
     const answer = await this.#local.look(claim)
     if (answer.kind !== 'held' || !this.#needsEtcd(claim)) return answer

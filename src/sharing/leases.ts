@@ -79,6 +79,9 @@ export interface Leases {
    */
   acquire(claim: Claim, patience: Patience): Promise<ClaimAnswer>
 
+  /** A session has this already, through another process of this gateway. */
+  restore(claim: Claim, sinceMs: number): void
+
   /** What `acquire` would answer now to somebody without patience. */
   look(claim: Claim): Promise<ClaimAnswer>
 

@@ -23,6 +23,7 @@ export class LuksGuard {
   /** Where its first byte is. */
   readonly at: number
   #header: Buffer
+  #isFrozen = false
 
   /** `header`: all bytes from `at` on in which headers are. */
   constructor(at: number, header: Buffer) {
@@ -40,8 +41,14 @@ export class LuksGuard {
     return offset < this.at + this.#header.length && offset + length > this.at
   }
 
+  /** The header stays as it is from now on: somebody else judges it, and does not hear of what passes by here. */
+  freeze(): void {
+    this.#isFrozen = true
+  }
+
   /** Takes a write if it leaves a LUKS header; false: it would not. `bytes`: what is written, or how many zeroes. */
   admits(offset: number, bytes: Buffer | number): boolean {
+    if (this.#isFrozen) return false
     const next = Buffer.from(this.#header)
     const from = offset - this.at
     if (typeof bytes === 'number') next.fill(0, Math.max(0, from), Math.min(next.length, from + bytes))

@@ -61,6 +61,10 @@ export class MemoryLeases implements Leases {
     })
   }
 
+  restore(claim: Claim, sinceMs: number): void {
+    this.#hold(claim, { kind: 'held', others: [] }, sinceMs)
+  }
+
   async look(claim: Claim): Promise<ClaimAnswer> {
     return this.#judge(claim)
   }
@@ -136,8 +140,8 @@ export class MemoryLeases implements Leases {
     return { kind: 'held', others: own.map(each => each.claim.session) }
   }
 
-  #hold(claim: Claim, answer: ClaimAnswer): ClaimAnswer {
-    add(this.#held, claim.export, { claim, sinceMs: this.#now(), isLeaving: false })
+  #hold(claim: Claim, answer: ClaimAnswer, sinceMs = this.#now()): ClaimAnswer {
+    add(this.#held, claim.export, { claim, sinceMs, isLeaving: false })
     this.#exportOf.set(claim.session, claim.export)
     return answer
   }

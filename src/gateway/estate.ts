@@ -1,0 +1,16 @@
+import type { AuditFacts } from '../observe/trail-record.ts'
+import type { Holding } from './control.ts'
+
+/** What the sessions of a gateway have, for the process that takes it over. */
+export interface Estate {
+  /** The number of its last connection. */
+  readonly number: number
+  /** Connections by address. */
+  readonly places: readonly (readonly [address: string | undefined, count: number])[]
+  /** Those of them that are not in yet. */
+  readonly halfOpen: number
+  /** The oldest first. */
+  readonly holdings: readonly Holding[]
+  /** What the audit trail says of those that are open, by `conn`. */
+  readonly opened: readonly (readonly [conn: unknown, facts: AuditFacts])[]
+}

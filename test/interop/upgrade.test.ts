@@ -1,0 +1,259 @@
+// SIGUSR2: another process takes the gateway over. Nobody is cut off, nobody is turned away, and both hold to one set of rules.
+import { readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { afterEach, describe, expect } from 'vitest'
+import { Opt, Rep } from '../../src/protocol/constants.ts'
+import { hearNotifications } from '../support/activation.ts'
+import { test as base } from '../support/fixtures.ts'
+import { MAIN, type RunningGateway, WORKERS } from '../support/gateway.ts'
+import { run, runOk, start } from '../support/process.ts'
+import { isAlive } from '../support/procfs.ts'
+import { requires } from '../support/requires.ts'
+import { freePort, type SocketAddress, waitFor } from '../support/wait.ts'
+import { config, type Entry, tcpDoor } from './configs.ts'
+import { greeted, infoData, type RawClient, told } from './raw-client.ts'
+
+const HOST = '127.0.0.1'
+const READ = 0
+const heirs: number[] = []
+afterEach(async () => {
+  for (const pid of heirs.splice(0)) {
+    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    await waitFor('its end', () => !isAlive(pid))
+  }
+})
+
+async function inside(address: SocketAddress, name = 'disk'): Promise<RawClient> {
+  const client = await greeted(address)
+  expect((await client.option(Opt.GO, infoData(name))).at(-1)).toMatchObject({ type: Rep.ACK })
+  return client
+}
+
+/** Whether a READ is answered. */
+async function isServed(client: RawClient): Promise<boolean> {
+  client.request(READ, 9n, 0n, 512)
+  return (await client.simpleReply(512)).error === 0
+}
+
+const test = base.extend('lab', async ({ dir, nbdkit, gateway }) => {
+  const upstream = `nbd+unix:///?socket=${await nbdkit('memory', '16M')}`
+  const [path, admin, state] = [join(dir, 'nbd.sock'), join(dir, 'admin.sock'), join(dir, 'state')]
+  const text = (more: Entry = {}, exported: Entry = {}): string => {
+    const allow = [{ who: 'anyone', rights: 'write' }]
+    const exports = ['disk', 'other', 'third'].map(name => ({ name, upstream, allow, ...exported }))
+    return config([tcpDoor(), { unix: path }], exports, { workers: WORKERS, admin: { socket: admin }, state, ...more })
+  }
+  const nbdgate = async (...words: readonly string[]) =>
+    await run([process.execPath, MAIN, ...words, '--socket', admin])
+  const sessions = async (): Promise<readonly { readonly id: number }[]> =>
+    JSON.parse((await nbdgate('sessions', '--json')).stdout)
+  /** The other process's number. Until the first one has ended, both have their log in one place. */
+  const upgrade = async (running: RunningGateway, pid = running.pid): Promise<number> => {
+    const taken = () => running.log().filter(({ msg }) => msg === 'handed over')
+    const before = taken().length
+    process.kill(pid, 'SIGUSR2')
+    await waitFor('the upgrade', () => taken().length > before, { boundMs: 60_000, describe: running.stderr })
+    const heir = Number(taken().at(-1)?.pid)
+    heirs.push(heir)
+    return heir
+  }
+  const begin = async (more: Entry = {}, exported: Entry = {}, env: NodeJS.ProcessEnv = {}) => {
+    const running = await gateway(text(more, exported), { env })
+    return { running, tcp: { host: HOST, port: running.port('tcp') }, unix: { path } }
+  }
+  return { admin, state, text, nbdgate, sessions, upgrade, begin }
+})
+
+requires('nbdkit', 'fio')('an upgrade', () => {
+  test('cuts nobody off, and turns nobody away', async ({ dir, lab }) => {
+    const { running, tcp, unix } = await lab.begin()
+    const job = [
+      '--name=verify',
+      '--rw=randrw',
+      '--bs=4k',
+      '--iodepth=32',
+      '--size=16M',
+      '--time_based',
+      '--runtime=50',
+    ]
+    const where = ['--ioengine=nbd', `--uri=nbd://${HOST}:${tcp.port}/disk`, '--verify=crc32c', '--verify_fatal=1']
+    const fio = await start(['fio', '--output-format=json', ...where, ...job], { cwd: dir, ready: () => true })
+    await waitFor('fio is at work', () => running.log().filter(({ msg }) => msg === 'session opened').length === 2)
+    let isOver = false
+    let visits = 0
+    const visiting = (
+      [
+        [tcp, 'other'],
+        [unix, 'third'],
+      ] as const
+    ).map(async ([address, name]) => {
+      while (!isOver) {
+        const client = await inside(address, name)
+        expect(await isServed(client)).toBe(true)
+        await client.disconnect()
+        visits++
+      }
+    })
+    const heir = await lab.upgrade(running)
+    const before = visits
+    await waitFor('visits of the other process', () => visits > before + 20)
+    isOver = true
+    await Promise.all(visiting)
+    // Who writes to the disk is known to the process that did not let it in.
+    const rival = await greeted(unix)
+    expect(told(await rival.option(Opt.GO, infoData('disk')))[0]).toMatch(
+      /^80000002 .*in use for writing by address:127/,
+    )
+    // It ends with what it has done, which it says is all right, and a code of its own.
+    fio.kill('SIGINT')
+    expect(await fio.waitForExit()).toEqual({ code: 128, signal: null })
+    const report = JSON.parse(fio.stdout().slice(fio.stdout().indexOf('{\n')))
+    expect(report.jobs[0].error).toBe(0)
+    expect(report.jobs[0].write.total_ios).toBeGreaterThan(0)
+    // The first process has ended with its last session; the path of the socket is the other one's.
+    expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
+    expect((await rival.option(Opt.GO, infoData('disk'))).at(-1)).toMatchObject({ type: Rep.ACK })
+    expect(await isServed(await inside(tcp, 'other'))).toBe(true)
+    expect(isAlive(heir)).toBe(true)
+    expect(await runOk([process.execPath, MAIN, 'audit', 'verify', join(lab.state, 'audit.jsonl')])).toContain('audit')
+  })
+
+  test('leaves one set of rules, leases and limits', async ({ lab }) => {
+    const limits = { sessions: 3, 'sessions-per-address': 2 }
+    const { running, tcp, unix } = await lab.begin({ limits })
+    const [old, other] = [await inside(tcp), await inside(unix, 'other')]
+    await lab.upgrade(running)
+    // Both old sessions count.
+    const young = await inside(unix, 'other')
+    await expect(greeted(tcp)).rejects.toThrow('closed after 0 of 18 bytes')
+    await young.disconnect()
+    await waitFor('room', async () => (await lab.sessions()).length === 2)
+    expect((await lab.nbdgate('lease', 'list')).stdout).toMatch(/disk .*address:127.0.0.1[\s\S]*other .*uid:/)
+    const [first, second] = await lab.sessions()
+    expect(await lab.nbdgate('kick', String(second?.id))).toMatchObject({ code: 0 })
+    await other.closed()
+    // A right that is taken away in the one process ends the session in the other.
+    await writeFile(running.configFile, lab.text({ limits }, { deny: ['address:127.0.0.0/8'] }))
+    // It may have been faster: it watches its file.
+    expect(await lab.nbdgate('reload')).toMatchObject({ code: 0 })
+    await old.closed()
+    expect(first?.id).toBe(1)
+    expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
+    const trail = readFileSync(join(lab.state, 'audit.jsonl'), 'utf8')
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line))
+    const ended = trail.filter(({ kind }) => kind === 'session ended').map(({ conn, why }) => [conn, why])
+    expect(ended).toEqual(
+      expect.arrayContaining([
+        [second?.id, 'kicked'],
+        [1, expect.stringContaining('no longer allowed')],
+      ]),
+    )
+  })
+
+  test('changes nothing when the other process does not come up', async ({ lab }) => {
+    const { running, tcp } = await lab.begin()
+    const old = await inside(tcp)
+    const failed = () => running.log().filter(({ msg }) => msg === 'upgrade failed: all stays as it was')
+    const good = lab.text()
+    await writeFile(running.configFile, good.replace('"version": 1', '"version": 7'))
+    running.kill('SIGUSR2')
+    await waitFor('the failure', () => failed().length === 1, { describe: running.stderr })
+    expect(failed()[0]).toMatchObject({ code: 2 })
+    // A door that can not be opened is found out when the other process has everything else already.
+    const blocked = await freePort()
+    const squatter = createServer().listen(blocked, HOST)
+    await writeFile(
+      running.configFile,
+      good.replace('"doors": [', `"doors": [{ "tcp": "${HOST}:${blocked}", "from": ["127.0.0.0/8"] },`),
+    )
+    running.kill('SIGUSR2')
+    await waitFor('the failure', () => failed().length === 2, { describe: running.stderr })
+    squatter.close()
+    expect(await isServed(old)).toBe(true)
+    const young = await inside(tcp, 'other')
+    await young.disconnect()
+    await writeFile(running.configFile, good)
+    await lab.upgrade(running)
+    expect(await isServed(old)).toBe(true)
+    await old.disconnect()
+    expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
+    expect(await runOk([process.execPath, MAIN, 'audit', 'verify', join(lab.state, 'audit.jsonl')])).toContain('audit')
+  })
+
+  test('may come after another one, while sessions of all three live', async ({ lab }) => {
+    const { running, tcp, unix } = await lab.begin()
+    const first = await inside(tcp)
+    const heir = await lab.upgrade(running)
+    const second = await inside(tcp, 'other')
+    const youngest = await lab.upgrade(running, heir)
+    for (const client of [first, second]) expect(await isServed(client)).toBe(true)
+    const rival = await greeted(unix)
+    for (const name of ['disk', 'other'])
+      expect(told(await rival.option(Opt.GO, infoData(name)))[0]).toMatch(/in use for writing/)
+    const [{ id } = { id: 0 }] = await lab.sessions()
+    expect(await lab.nbdgate('kick', String(id))).toMatchObject({ code: 0 })
+    await first.closed()
+    expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
+    expect((await rival.option(Opt.GO, infoData('disk'))).at(-1)).toMatchObject({ type: Rep.ACK })
+    await second.disconnect()
+    await waitFor('the end of the second', () => !isAlive(heir))
+    expect(isAlive(youngest)).toBe(true)
+  })
+
+  test('ends with the process that took over: in order, or at once when it is killed', async ({ lab }) => {
+    const { running, tcp } = await lab.begin()
+    const old = await inside(tcp)
+    const heir = await lab.upgrade(running)
+    process.kill(heir, 'SIGTERM')
+    await running.waitForLog(({ msg }) => msg === 'draining')
+    expect(await isServed(old)).toBe(true)
+    await old.disconnect()
+    expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
+    await waitFor('the end of both', () => !isAlive(heir))
+    const again = await lab.begin()
+    const lost = await inside(again.tcp)
+    process.kill(await lab.upgrade(again.running), 'SIGKILL')
+    await lost.closed()
+    await again.running.waitForExit()
+  })
+
+  test('is told to the service manager', async ({ dir, lab }) => {
+    const manager = await hearNotifications(join(dir, 'notify.sock'))
+    try {
+      const env = { NOTIFY_SOCKET: join(dir, 'notify.sock'), WATCHDOG_USEC: '200000' }
+      const { running } = await lab.begin({}, {}, env)
+      await manager.waitFor(/^READY=1/)
+      const heir = await lab.upgrade(running)
+      await manager.waitFor(new RegExp(`^MAINPID=${heir}$`))
+      await waitFor('its word', () => manager.heard().filter(line => line.startsWith('READY=1')).length === 2)
+      await running.waitForExit()
+      const before = manager.heard().length
+      await waitFor('a sign of life', () => manager.heard().slice(before).includes('WATCHDOG=1'))
+    } finally {
+      await manager.stop()
+    }
+  })
+})
+
+describe('an upgrade', () => {
+  test('is refused where programs are run for sessions', async ({ dir, gateway }) => {
+    const exports = [
+      {
+        name: 'disk',
+        upstream: 'nbd://127.0.0.1:1/x',
+        authorize: ['true'],
+        allow: [{ who: 'anyone', rights: 'read' }],
+      },
+    ]
+    const running = await gateway(config([tcpDoor()], exports, { state: join(dir, 'state') }))
+    running.kill('SIGUSR2')
+    await running.waitForLog(({ msg, why }) => msg === 'upgrade refused' && String(why).includes('prepare'))
+    const client = await greeted({ host: HOST, port: running.port('tcp') })
+    expect((await client.option(Opt.ABORT)).at(-1)).toMatchObject({ type: Rep.ACK })
+    expect(await running.stop()).toBe(0)
+  })
+})
