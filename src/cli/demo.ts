@@ -6,9 +6,13 @@ import { mkdirSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Command } from 'commander'
+import type { Observed } from '../admin/managed.ts'
+import type { Admin } from '../admin/server.ts'
 import type { Door } from '../doors/door.ts'
-import { startGateway } from '../gateway/gateway.ts'
+import { type Gateway, startGateway } from '../gateway/gateway.ts'
 import { openLog } from '../observe/log.ts'
+import { RecentRefusals } from '../observe/recent-refusals.ts'
+import { Telemetry } from '../observe/telemetry.ts'
 import { startSampleServer } from './demo-server.ts'
 import { Ending } from './ending.ts'
 import { loadAll } from './load.ts'
@@ -41,15 +45,31 @@ async function demo(dir: string): Promise<void> {
     await makeSshKeys(dir)
     writeFileSync(file, configuration(upstream))
     const { config } = loadAll(file)
-    const log = openLog({ level: 'info' })
-    const gateway = await startGateway(config, log)
-    process.stdout.write(whatToTry(dir, gateway.doors, server !== undefined))
+    const telemetry = new Telemetry()
+    const log = telemetry.hear(openLog({ level: 'info' }))
+    const gateway = await startGateway(config, log, { telemetry })
+    const page = await openPage(gateway, telemetry)
+    process.stdout.write(whatToTry(dir, gateway.doors, { page: page.address, isReal: server !== undefined }))
     // Nothing to reload; but the default action of SIGHUP would end every session.
     process.on('SIGHUP', () => {})
     await new Ending(gateway, log).done
+    page.close()
   } finally {
     await server?.stop()
   }
+}
+
+/** The page, on a free port of loopback. */
+async function openPage(gateway: Gateway, { events }: Telemetry): Promise<Admin> {
+  const { openAdminHttp } = await import('../admin/server.ts')
+  const refusals = new RecentRefusals(events)
+  const observed: Observed = {
+    ...gateway,
+    overlays: () => gateway.overlays.list(),
+    refusals: () => refusals.list(),
+    listen: listener => events.listen(listener),
+  }
+  return await openAdminHttp({ host: '127.0.0.1', port: 0 }, observed)
 }
 
 async function makeCertificates(dir: string): Promise<void> {
@@ -103,13 +123,21 @@ exports:
 `
 }
 
-function whatToTry(dir: string, doors: readonly Door[], real: boolean): string {
+interface Tried {
+  /** Where the page is. */
+  readonly page: string
+  readonly isReal: boolean
+}
+
+function whatToTry(dir: string, doors: readonly Door[], { page, isReal }: Tried): string {
   const at = (kind: string): string => doors.find(door => door.kind === kind)?.address ?? ''
   const tls = (who: string): string =>
     `nbds://localhost:${at('tls').split(':').pop()}/disk?tls-certificates=${join(dir, 'certs', who)}`
   return `
-nbdgate demo: a disk of 64 MiB behind ${real ? 'nbd-server' : 'the embedded file upstream (nbd-server is not installed)'}
+nbdgate demo: a disk of 64 MiB behind ${isReal ? 'nbd-server' : 'the embedded file upstream (nbd-server is not installed)'}
   TLS   ${at('tls')}    SSH   ${at('ssh')}    TCP   ${at('tcp')}    Unix  ${at('unix')}
+
+  Page  http://${page}/    see there who comes, and what moves
 
 alice may write, bob may read, both by certificate; carol may write by SSH key; loopback and your own user may read without one. Try:
   nbdinfo '${tls('alice')}'

@@ -119,6 +119,8 @@ describe('the npm tarball', () => {
       const uriOf = () => /nbd:\/\/127\.0\.0\.1:\d+\/disk/.exec(demo.stdout())?.[0]
       await waitFor('the demo', () => uriOf() !== undefined, { describe: demo.stderr })
       expect(await runOk([process.execPath, main, 'probe', uriOf() ?? ''])).toContain('size: 67108864 bytes')
+      const page = await fetch(/http:\/\/127\.0\.0\.1:\d+\//.exec(demo.stdout())?.[0] ?? '')
+      expect([page.status, await page.text()]).toEqual([200, expect.stringContaining('<title>nbdgate</title>')])
     } finally {
       await demo.stop()
     }

@@ -36,12 +36,13 @@ export class Api {
     return (await this.#ask('DELETE', path, AbortSignal.timeout(ANSWER_MS))).ok
   }
 
-  /** Tells of events until the stream ends; `opened` when it has begun. @throws TokenNeeded, Error */
-  async listen(opened: () => void, tell: (event: GatewayEvent) => void): Promise<void> {
+  /** Tells of events until the stream ends, or `signal` ends it; `opened` when it has begun. @throws TokenNeeded, Error */
+  async listen(signal: AbortSignal, opened: () => void, tell: (event: GatewayEvent) => void): Promise<void> {
     // Not EventSource: it can not send the token.
-    const response = await this.#ask('GET', '/v1/events', undefined)
-    if (!response.ok || response.body === null) throw new Error(`/v1/events: ${response.status}`)
+    const response = await this.#ask('GET', '/v1/events', signal)
     opened()
+    // There are as many listeners as there may be: what is kept has to do.
+    if (!response.ok || response.body === null) return
     const parser = new EventParser()
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
     for (;;) {
@@ -51,10 +52,10 @@ export class Api {
     }
   }
 
-  async #ask(method: string, path: string, signal: AbortSignal | undefined): Promise<Response> {
+  async #ask(method: string, path: string, signal: AbortSignal): Promise<Response> {
     const token = sessionStorage.getItem(TOKEN_KEY)
     const headers: HeadersInit = token === null ? {} : { Authorization: `Bearer ${token}` }
-    const response = await fetch(path, { method, headers, signal: signal ?? null, cache: 'no-store' })
+    const response = await fetch(path, { method, headers, signal, cache: 'no-store' })
     if (response.status === UNAUTHORIZED) throw new TokenNeeded(token === null ? 'a token is needed' : 'a wrong token')
     return response
   }

@@ -114,10 +114,18 @@ class Page {
     }
   }
 
-  /** Listens again and again: the stream ends with its gateway. */
+  /**
+   * Listens again and again: the stream ends with its gateway. Not while nobody sees the page: a browser has six connections
+   * to a host, and six forgotten tabs would hold them all.
+   */
   async #listenAgain(): Promise<never> {
+    let hiding = new AbortController()
+    document.addEventListener('visibilitychange', () => {
+      if (document.hidden) hiding.abort()
+    })
     for (;;) {
-      await this.#tried(() => this.#listen())
+      hiding = new AbortController()
+      if (!document.hidden) await this.#listen(hiding.signal)
       await pause(AGAIN_MS)
     }
   }
@@ -189,9 +197,13 @@ class Page {
     if (facts !== undefined && name === this.#detail.name) this.#detail.map.feed(facts)
   }
 
-  async #listen(): Promise<void> {
+  async #listen(signal: AbortSignal): Promise<void> {
     const opened = (): void => void this.#loadRefusals()
-    await this.#api.listen(opened, event => this.#told(event))
+    try {
+      await this.#api.listen(signal, opened, event => this.#told(event))
+    } catch {
+      // Whether the gateway is there is found out by looking.
+    }
   }
 
   async #loadRefusals(): Promise<void> {
