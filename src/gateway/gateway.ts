@@ -208,6 +208,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   }
   try {
     await own.begin()
+    if (elder !== undefined) await leases.begun()
     await elder?.prepare(inForce)
     // As late as can be: from here on the process that is there already lets nobody decide.
     const estate = await elder?.yieldAll()

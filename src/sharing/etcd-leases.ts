@@ -5,6 +5,7 @@
  * An export has one key for each gateway that holds it. A gateway writes its own only if none of the export's keys has
  * changed since it looked, and while it lives itself (etcd-store.ts).
  */
+import { setTimeout as delay } from 'node:timers/promises'
 import type { SharingMode } from '../config/config.ts'
 import { bootMs } from '../platform/libc.ts'
 import { put, remove, revisionsOf, unwrittenSince, writtenAt } from './etcd-messages.ts'
@@ -23,6 +24,9 @@ const TRIES = 20
 const ANSWER_MS = 20_000
 /** When somebody patient asks again whom etcd could not answer. */
 const RETRY_MS = 200
+/** How long etcd may take until the others know this gateway, and how often it is looked whether they do. */
+const BEGUN_MS = 5000
+const BEGUN_LOOK_MS = 20
 /** Exports that are asked for at once: heartbeats must get through. */
 const MAX_EXPORTS = 16
 /** Dead keys that are taken away with a transaction: etcd takes 128 steps. */
@@ -81,6 +85,11 @@ export class EtcdLeases implements Leases {
     }
     const { life, epoch } = taken.known
     return { ...answer, term: life.term, epoch }
+  }
+
+  async begun(): Promise<void> {
+    const end = performance.now() + BEGUN_MS
+    while (this.#store.life === undefined && performance.now() < end) await delay(BEGUN_LOOK_MS)
   }
 
   /** The other process holds it in etcd as long as its session lasts: this one is another gateway to it. */

@@ -79,6 +79,9 @@ export interface Leases {
    */
   acquire(claim: Claim, patience: Patience): Promise<ClaimAnswer>
 
+  /** Resolves when it can be told who else is there, or will not be soon. */
+  begun(): Promise<void>
+
   /** A session has this already, through another process of this gateway. */
   restore(claim: Claim, sinceMs: number): void
 

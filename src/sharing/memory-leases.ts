@@ -61,6 +61,8 @@ export class MemoryLeases implements Leases {
     })
   }
 
+  async begun(): Promise<void> {}
+
   restore(claim: Claim, sinceMs: number): void {
     this.#hold(claim, { kind: 'held', others: [] }, sinceMs)
   }

@@ -3,28 +3,21 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { afterEach, describe, expect } from 'vitest'
+import { describe, expect } from 'vitest'
 import { Opt, Rep } from '../../src/protocol/constants.ts'
 import { hearNotifications } from '../support/activation.ts'
 import { test as base } from '../support/fixtures.ts'
-import { MAIN, type RunningGateway, WORKERS } from '../support/gateway.ts'
+import { MAIN, WORKERS } from '../support/gateway.ts'
 import { run, runOk, start } from '../support/process.ts'
 import { isAlive } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, type SocketAddress, waitFor } from '../support/wait.ts'
 import { config, type Entry, tcpDoor } from './configs.ts'
+import { upgrade } from './heirs.ts'
 import { greeted, infoData, type RawClient, told } from './raw-client.ts'
 
 const HOST = '127.0.0.1'
 const READ = 0
-const heirs: number[] = []
-afterEach(async () => {
-  for (const pid of heirs.splice(0)) {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
-    await waitFor('its end', () => !isAlive(pid))
-  }
-})
-
 async function inside(address: SocketAddress, name = 'disk'): Promise<RawClient> {
   const client = await greeted(address)
   expect((await client.option(Opt.GO, infoData(name))).at(-1)).toMatchObject({ type: Rep.ACK })
@@ -49,21 +42,11 @@ const test = base.extend('lab', async ({ dir, nbdkit, gateway }) => {
     await run([process.execPath, MAIN, ...words, '--socket', admin])
   const sessions = async (): Promise<readonly { readonly id: number }[]> =>
     JSON.parse((await nbdgate('sessions', '--json')).stdout)
-  /** The other process's number. Until the first one has ended, both have their log in one place. */
-  const upgrade = async (running: RunningGateway, pid = running.pid): Promise<number> => {
-    const taken = () => running.log().filter(({ msg }) => msg === 'handed over')
-    const before = taken().length
-    process.kill(pid, 'SIGUSR2')
-    await waitFor('the upgrade', () => taken().length > before, { boundMs: 60_000, describe: running.stderr })
-    const heir = Number(taken().at(-1)?.pid)
-    heirs.push(heir)
-    return heir
-  }
   const begin = async (more: Entry = {}, exported: Entry = {}, env: NodeJS.ProcessEnv = {}) => {
     const running = await gateway(text(more, exported), { env })
     return { running, tcp: { host: HOST, port: running.port('tcp') }, unix: { path } }
   }
-  return { admin, state, text, nbdgate, sessions, upgrade, begin }
+  return { state, text, nbdgate, sessions, begin }
 })
 
 requires('nbdkit', 'fio')('an upgrade', () => {
@@ -96,7 +79,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
         visits++
       }
     })
-    const heir = await lab.upgrade(running)
+    const heir = await upgrade(running)
     const before = visits
     await waitFor('visits of the other process', () => visits > before + 20)
     isOver = true
@@ -124,7 +107,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
     const limits = { sessions: 3, 'sessions-per-address': 2 }
     const { running, tcp, unix } = await lab.begin({ limits })
     const [old, other] = [await inside(tcp), await inside(unix, 'other')]
-    await lab.upgrade(running)
+    await upgrade(running)
     // Both old sessions count.
     const young = await inside(unix, 'other')
     await expect(greeted(tcp)).rejects.toThrow('closed after 0 of 18 bytes')
@@ -177,7 +160,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
     const young = await inside(tcp, 'other')
     await young.disconnect()
     await writeFile(running.configFile, good)
-    await lab.upgrade(running)
+    await upgrade(running)
     expect(await isServed(old)).toBe(true)
     await old.disconnect()
     expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
@@ -187,9 +170,9 @@ requires('nbdkit', 'fio')('an upgrade', () => {
   test('may come after another one, while sessions of all three live', async ({ lab }) => {
     const { running, tcp, unix } = await lab.begin()
     const first = await inside(tcp)
-    const heir = await lab.upgrade(running)
+    const heir = await upgrade(running)
     const second = await inside(tcp, 'other')
-    const youngest = await lab.upgrade(running, heir)
+    const youngest = await upgrade(running, heir)
     for (const client of [first, second]) expect(await isServed(client)).toBe(true)
     const rival = await greeted(unix)
     for (const name of ['disk', 'other'])
@@ -207,7 +190,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
   test('ends with the process that took over: in order, or at once when it is killed', async ({ lab }) => {
     const { running, tcp } = await lab.begin()
     const old = await inside(tcp)
-    const heir = await lab.upgrade(running)
+    const heir = await upgrade(running)
     process.kill(heir, 'SIGTERM')
     await running.waitForLog(({ msg }) => msg === 'draining')
     expect(await isServed(old)).toBe(true)
@@ -216,7 +199,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
     await waitFor('the end of both', () => !isAlive(heir))
     const again = await lab.begin()
     const lost = await inside(again.tcp)
-    process.kill(await lab.upgrade(again.running), 'SIGKILL')
+    process.kill(await upgrade(again.running), 'SIGKILL')
     await lost.closed()
     await again.running.waitForExit()
   })
@@ -227,7 +210,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
       const env = { NOTIFY_SOCKET: join(dir, 'notify.sock'), WATCHDOG_USEC: '200000' }
       const { running } = await lab.begin({}, {}, env)
       await manager.waitFor(/^READY=1/)
-      const heir = await lab.upgrade(running)
+      const heir = await upgrade(running)
       await manager.waitFor(new RegExp(`^MAINPID=${heir}$`))
       await waitFor('its word', () => manager.heard().filter(line => line.startsWith('READY=1')).length === 2)
       await running.waitForExit()

@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { DrawnBudget } from '../../../src/gateway/drawn-budget.ts'
 import { RateDesk } from '../../../src/gateway/rate-desk.ts'
+import { RateBook } from '../../../src/gateway/rates.ts'
 
 const NAME = { key: 'export disk', kind: 'read' } as const
 const RATE = 1_000_000
@@ -53,5 +54,26 @@ describe('a budget that two processes draw on', () => {
     await run([one], SECONDS)
     expect(one.got()).toBeGreaterThan(0.95 * RATE * SECONDS)
     expect(one.got()).toBeLessThan(1.05 * RATE * SECONDS)
+  })
+})
+
+describe('budgets that another process has a part in from now on', () => {
+  it('take the place of those that sessions have, at their rates', () => {
+    const book = new RateBook()
+    const [buckets] = book.take([{ key: 'disk', read: 1000, iops: 10 }])
+    const made: unknown[] = []
+    const budget = { setRate: () => {}, waitMs: () => 0, take: () => {} }
+    book.replace((name, perSecond) => {
+      made.push([name.key, name.kind, perSecond])
+      return budget
+    })
+    expect(made).toEqual([
+      ['disk', 'read', 1000],
+      ['disk', 'iops', 10],
+    ])
+    expect(buckets).toEqual({ read: budget, iops: budget })
+    // And of those who come later.
+    book.take([{ key: 'other', write: 5 }])
+    expect(made.at(-1)).toEqual(['other', 'write', 5])
   })
 })
