@@ -18,7 +18,6 @@ import type { Listener } from '../doors/listen.ts'
 import type { Log } from '../observe/log.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import { loadClientMaterial } from '../pki/material.ts'
-import { Preparations } from '../preparing/preparations.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { createControl } from './control.ts'
@@ -35,6 +34,7 @@ import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
 import { createOverview, type Overview } from './overview.ts'
 import { prepareDoors } from './prepared-door.ts'
+import { PreparingKeeper } from './preparing-keeper.ts'
 import { processCount } from './process-count.ts'
 import { RateDesk } from './rate-desk.ts'
 import { Seat } from './seat.ts'
@@ -153,7 +153,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   control.replace(inForce)
   let conn = 0
   let draining = false
-  const preparing = new Preparations(config.state, log)
+  const preparing = new PreparingKeeper(config.state, log)
   const seat = new Seat({ control, limits, preparing })
   const { audit } = seat
   const desk = new RateDesk()
@@ -201,7 +201,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await inTurn(async () => {
       inForce = discoveries.extend(current)
       control.replace(inForce)
-      preparing.open(inForce)
+      await preparing.open(inForce)
       preparing.apply(inForce)
       await floor.follow(inForce)
     })
@@ -213,7 +213,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     // As late as can be: from here on the process that is there already lets nobody decide.
     const estate = await elder?.yieldAll()
     seat.keep(await beginAudit(config, auditDir, log))
-    preparing.open(inForce)
+    await preparing.open(inForce)
     preparing.apply(inForce)
     if (estate !== undefined) {
       conn = estate.number + RESERVED_NUMBERS
@@ -237,7 +237,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const take = async (next: Config): Promise<number> => {
     checkUpstreamMaterial(next, log)
     let misfits: readonly Misfit[] = []
-    preparing.open(next)
+    await preparing.open(next)
     const { doors, ended: gone } = await floor.apply(discoveries.extend(next), () => {
       discoveries.follow(next)
       inForce = discoveries.extend(next)
@@ -265,6 +265,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const end = async (): Promise<void> => {
     draining = true
     leases.dismiss()
+    preparing.stop()
     discoveries.close()
     unwatch()
     await floor.stop()
@@ -280,6 +281,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const drain = async (ms = current.limits.drainMs): Promise<void> => {
     draining = true
     leases.dismiss()
+    preparing.dismiss()
     await floor.close()
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<void>(resolve => {

@@ -24,6 +24,7 @@ import { offenceOfRefusal } from './offences.ts'
 import { openBy } from './open-by.ts'
 import { fitsSizes, type OpenExport, selectedOf } from './open-export.ts'
 import type { Rate } from './rates.ts'
+import { refusal, shuttingDown } from './refusals.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
 import type { Standing } from './standing.ts'
@@ -116,7 +117,7 @@ export class SessionHost implements Host<OpenExport> {
     const { control, log } = this.#context
     const { only } = this.#visitor
     const name = asked === '' && only !== undefined ? only : asked
-    if (this.#context.isDraining()) return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
+    if (this.#context.isDraining()) return shuttingDown()
     const decided = await control.decide(name, this.#asker)
     if (only !== undefined && name !== only) {
       this.refused({ export: name, reason: 'another export' })
@@ -127,6 +128,7 @@ export class SessionHost implements Host<OpenExport> {
       return refusal(Rep.ERR_UNKNOWN, 'no such export for you')
     }
     const verdict = await this.#programs.verdict(name, decided, this.#visit)
+    if (verdict?.kind === 'refused' && this.#context.isDraining()) return shuttingDown()
     if (verdict?.kind === 'refused') {
       this.refused({ export: name, reason: verdict.reason, rule: decided.rule })
       return refusal(Rep.ERR_POLICY, verdict.message)
@@ -136,7 +138,7 @@ export class SessionHost implements Host<OpenExport> {
     // It may have waited.
     if (this.#context.isDraining()) {
       this.#leave()
-      return refusal(Rep.ERR_SHUTDOWN, 'the gateway is shutting down')
+      return shuttingDown()
     }
     if (place.kind === 'refused') {
       const { reason, message, by } = place
@@ -301,6 +303,7 @@ export class SessionHost implements Host<OpenExport> {
     if (upstream.kind === 'refused') {
       const { reason, message } = upstream
       this.#leave()
+      if (this.#context.isDraining()) return shuttingDown()
       this.refused({ export: name, reason, rule })
       return refusal(reason === 'state' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
     }
@@ -386,8 +389,4 @@ export class SessionHost implements Host<OpenExport> {
 
 function by(rule: string | undefined): string {
   return rule === undefined ? '' : `, ${rule}`
-}
-
-function refusal(reply: Rep, message: string): Refusal {
-  return { kind: 'refused', reply, message }
 }

@@ -16,7 +16,7 @@ export async function askProgram(
   guest: Guest,
   granted: { readonly rights: Rights; readonly rule: string },
 ): Promise<Verdict> {
-  const { log, guard, closing, turns } = ground
+  const { log, guard, draining, turns } = ground
   const { identity } = guest.asker
   const who = nameOf(identity)
   const [program = '', ...args] = hooks.authorize ?? []
@@ -29,7 +29,7 @@ export async function askProgram(
       {
         timeoutMs: hooks.timeoutMs,
         guard,
-        signal: closing,
+        signal: draining,
         say: (line, left) => log.info({ ...facts, line, ...(left > 0 && { left }) }, 'program says'),
         input: `${JSON.stringify(factsOf(name, guest, granted))}\n`,
       },

@@ -6,6 +6,10 @@ export type PreparingErrorCode =
   | 'SPAWN'
   /** What has to survive a crash can not be written down. */
   | 'STATE'
+  /** Another gateway on the same state folder has it. */
+  | 'LOCKED'
+  /** Nobody was there any more who wanted it; nothing was begun. */
+  | 'UNWANTED'
 
 /** An export is not ready. The message is for the log. */
 export class PreparingError extends Error {

@@ -1,22 +1,20 @@
 /**
  * What is prepared for a connection, an identity or an export: what `prepare` has made, and the server that runs on it. It has
- * a record on disk from before `prepare` is run until after `cleanup` was, so that `cleanup` is run whatever happens.
+ * a record on disk from before `prepare` is run until after `cleanup` was, so that `cleanup` is run whatever happens; and a lock
+ * while anything is done with it, for other gateways may have the same folder (inetd).
  */
 import { lstatSync, rmdirSync, rmSync } from 'node:fs'
-import { setTimeout as delay } from 'node:timers/promises'
-import type { SpawnConfig, StandingConfig } from '../config/config.ts'
+import type { StandingConfig } from '../config/config.ts'
 import { ownerOf } from '../platform/owner.ts'
 import { printable } from '../protocol/strings.ts'
 import { PreparingError } from './errors.ts'
 import type { Ground, Prepared } from './ground.ts'
-import { answers } from './listening.ts'
+import { endServerOf, isTaken } from './leftover.ts'
 import { environment, fill, type Values } from './placeholders.ts'
 import type { PreparationRecord } from './records.ts'
 import { type Program, runProgram } from './run-program.ts'
-import { type SpawnedServer, startServer } from './spawned-server.ts'
-
-/** A server that ran for less was no use. */
-const GROWN_UP_MS = 10_000
+import { Served } from './served.ts'
+import { Written } from './written.ts'
 
 export interface PreparationOptions {
   readonly ground: Ground
@@ -25,6 +23,8 @@ export interface PreparationOptions {
   readonly values: Values
   /** Undefined: not known any more. */
   readonly of: Prepared | undefined
+  /** What an earlier gateway has left. */
+  readonly record?: PreparationRecord
   /** What it is left alone by when its server fails. */
   readonly backoffName: string
   /** It is gone. */
@@ -38,52 +38,59 @@ export class Preparation {
   /** Who they are, as long as there are any. */
   holder: string | undefined
   /** Its configuration has changed, or is gone. */
-  isStale = false
+  isStale: boolean
   readonly #ground: Ground
-  readonly #options: Omit<PreparationOptions, 'ground' | 'id' | 'of'>
+  readonly #who: string
+  readonly #ended: () => void
+  readonly #served: Served
+  readonly #written: Written
+  #values: Values
   #of: Prepared | undefined
-  #record: PreparationRecord | undefined
   #making: Promise<StandingConfig> | undefined
   #ending: Promise<void> | undefined
-  #server: SpawnedServer | undefined
-  #isDoubtful = false
   #linger: NodeJS.Timeout | undefined
-  /** What has to be over before anything is done here. */
-  #before: Promise<void> | undefined
 
-  constructor({ ground, id, of, ...options }: PreparationOptions) {
-    this.#ground = ground
+  constructor({ ground, id, of, who, values, backoffName, ended, record }: PreparationOptions) {
     this.id = id
+    this.#ground = ground
+    this.#who = who
+    this.#values = values
     this.#of = of
-    this.#options = options
+    this.#ended = ended
+    this.isStale = of === undefined
+    this.#written = new Written(ground, id, { record, facts: () => this.#facts })
+    this.#served = new Served({
+      ground,
+      backoffName,
+      facts: () => this.#facts,
+      isShared: () => this.users.size > 1,
+      changed: pid => this.#written.change({ server: pid === undefined ? undefined : ownerOf(pid) }),
+    })
   }
 
   /** One that an earlier gateway has left. */
   static found(ground: Ground, record: PreparationRecord, ended: () => void): Preparation {
     const { id, who } = record
     const values = { export: '', identity: '' }
-    const preparation = new Preparation({ ground, id, who, values, of: undefined, backoffName: id, ended })
-    preparation.#record = { ...record, gateway: ground.gateway, server: undefined }
-    preparation.isStale = true
-    return preparation
+    return new Preparation({ ground, id, who, values, of: undefined, backoffName: id, ended, record })
   }
 
-  /** Set while it is taken apart: resolves when nothing of it is left. */
+  /** Set while it is taken apart, or looked at whether it has to be: resolves when that is over. */
   get ending(): Promise<void> | undefined {
     return this.#ending
   }
 
   get record(): PreparationRecord | undefined {
-    return this.#record
+    return this.#written.record
   }
 
   get serverPid(): number | undefined {
-    return this.#server?.pid
+    return this.#served.pid
   }
 
   /** Of the export. */
   get name(): string {
-    return this.#of?.name ?? this.#record?.export ?? ''
+    return this.#of?.name ?? this.record?.export ?? ''
   }
 
   /** Whether its configuration is this one, as far as it matters here. */
@@ -91,22 +98,17 @@ export class Preparation {
     return textOf(of) === textOf(this.#of)
   }
 
-  /** Nothing is done here before this is over. */
-  after(before: Promise<void>): void {
-    this.#before = before
-  }
-
   /** Takes another configuration, while nobody uses it. */
   adopt(of: Prepared, values: Values): void {
     this.#of = of
+    this.#values = values
     this.isStale = false
-    Object.assign(this.#options, { values })
   }
 
   /** Makes it ready, as far as it is not; `isAgain`: what was there did not work. @throws PreparingError */
   async ready(isAgain: boolean): Promise<StandingConfig> {
     clearTimeout(this.#linger)
-    if (isAgain) this.#isDoubtful = true
+    if (isAgain) this.#served.doubt()
     this.#making ??= this.#make().finally(() => {
       this.#making = undefined
     })
@@ -126,32 +128,48 @@ export class Preparation {
     if (this.users.size === 0) void this.#idle()
   }
 
-  /** Takes it apart: the server, then what was prepared. Resolves when nothing of it is left. Never rejects. */
-  async end(): Promise<void> {
+  /** Takes it apart: the server, then what was prepared; false if another gateway has it. Never rejects. */
+  async end(): Promise<boolean> {
+    if (this.#ending === undefined && !this.#written.isClaimed()) return false
     this.#ending ??= this.#end()
+    await this.#ending
+    return true
+  }
+
+  /** What a crash has left of it is ended: its server, and all of it unless it survives. Never rejects. */
+  async settle(): Promise<void> {
+    this.#ending = this.#settle()
     await this.#ending
   }
 
   /** Ends its server; what was prepared stays. */
   async rest(): Promise<void> {
     clearTimeout(this.#linger)
-    await this.#before
     await this.#making?.catch(() => {})
-    await this.#stopServer()
+    await this.#served.stop()
+    if (this.users.size === 0 && this.#making === undefined && this.#ending === undefined) this.#written.release()
   }
 
-  /** Whether it ages. @throws the error of node:fs */
-  keep(isKept: boolean): void {
-    if (this.#record !== undefined) this.#write({ ...this.#record, isKept })
+  /** Whether it ages; false if another gateway has it. @throws the error of node:fs */
+  keep(isKept: boolean): boolean {
+    const wasOurs = this.#written.isLocked
+    if (!this.#written.isClaimed()) return false
+    if (this.record !== undefined) this.#written.write({ ...this.record, isKept })
+    if (!wasOurs) this.#written.release()
+    return true
   }
 
   async #make(): Promise<StandingConfig> {
     const { upstream } = this.#current
+    this.#written.claim()
+    await this.#inherit()
     await this.#prepare()
     switch (upstream.kind) {
-      case 'spawn':
-        await this.#serve(upstream)
-        return { kind: 'unix', path: this.#values.socket ?? '', export: upstream.export, tls: false }
+      case 'spawn': {
+        const socket = this.#values.socket ?? ''
+        await this.#served.ensure({ config: upstream, program: this.#program(upstream.argv), socket })
+        return { kind: 'unix', path: socket, export: upstream.export, tls: false }
+      }
       case 'overlay':
         return { kind: 'file', path: this.#values.overlay ?? '' }
       default:
@@ -159,16 +177,39 @@ export class Preparation {
     }
   }
 
+  /** What another gateway, which is gone, has left under this name is ours, or cleaned up. */
+  async #inherit(): Promise<void> {
+    const record = this.record
+    if (record === undefined || isOne(record, this.#ground)) return
+    await endServerOf(record)
+    if (survives(record)) this.#written.change({ gateway: this.#ground.gateway, server: undefined })
+    else await this.#cleanUp(record)
+  }
+
   async #prepare(): Promise<void> {
-    if (this.#record?.phase === 'ready') return
+    if (this.record?.phase === 'ready') return
+    const { name, hooks } = this.#current
+    const { prepare, timeoutMs } = hooks
+    if (prepare === undefined) this.#written.note(this.#begun())
+    else {
+      await this.#ground.turns.run(name, async () => {
+        if (this.users.size === 0) throw new PreparingError('UNWANTED', 'nobody waits for it any more')
+        this.#written.note(this.#begun())
+        await this.#run('prepare', this.#program(prepare), timeoutMs)
+      })
+    }
+    if (this.record !== undefined) this.#written.note({ ...this.record, phase: 'ready' })
+  }
+
+  #begun(): PreparationRecord {
     const { name, hooks } = this.#current
     const now = Date.now()
     const cleanup = hooks.cleanup && { ...this.#program(hooks.cleanup), timeoutMs: hooks.timeoutMs }
-    this.#note({
+    return {
       version: 1,
       id: this.id,
       export: name,
-      who: this.#options.who,
+      who: this.#who,
       per: hooks.per,
       phase: 'preparing',
       isKept: false,
@@ -178,25 +219,18 @@ export class Preparation {
       overlay: this.#values.overlay ?? '',
       socket: this.#values.socket ?? '',
       gateway: this.#ground.gateway,
-    })
-    if (hooks.prepare !== undefined) {
-      await this.#ground.turns.run(name, async () => {
-        if (this.users.size === 0) throw new PreparingError('PREPARE', 'nobody waits for it any more')
-        await this.#run('prepare', this.#program(hooks.prepare ?? []), hooks.timeoutMs)
-      })
     }
-    if (this.#record !== undefined) this.#note({ ...this.#record, phase: 'ready' })
   }
 
   /** @throws PreparingError PREPARE */
   async #run(hook: 'prepare' | 'cleanup', program: Program, timeoutMs: number): Promise<void> {
-    const { log, guard, closing } = this.#ground
+    const { log, guard, draining } = this.#ground
     const facts = { ...this.#facts, hook }
     const begin = performance.now()
     const say = (line: string, left: number): void => {
       log.info({ ...facts, line, ...(left > 0 && { left }) }, 'program says')
     }
-    const signal = hook === 'prepare' ? closing : NEVER
+    const signal = hook === 'prepare' ? draining : NEVER
     const end = await runProgram(program, { timeoutMs, guard, signal, say })
     const ms = Math.round(performance.now() - begin)
     if (end.kind === 'done') {
@@ -208,88 +242,20 @@ export class Preparation {
     throw new PreparingError('PREPARE', `${hook} has failed: ${why}`)
   }
 
-  async #serve(config: SpawnConfig): Promise<void> {
-    const { log, guard, closing, backoff } = this.#ground
-    const { backoffName } = this.#options
-    if (this.#server !== undefined && !(await this.#isDead(this.#server))) return
-    const pauseMs = backoff.pauseMs(backoffName)
-    if (pauseMs > config.startMs) throw new PreparingError('SPAWN', 'the server has failed too often just now')
-    if (pauseMs > 0) await delay(pauseMs, undefined, { signal: closing }).catch(() => {})
-    if (closing.aborted) throw new PreparingError('SPAWN', 'the gateway has stopped')
-    const facts = { ...this.#facts, program: config.argv[0] }
-    const options = {
-      program: this.#program(config.argv),
-      socket: this.#values.socket ?? '',
-      activation: config.activation,
-      startMs: config.startMs,
-      guard,
-      signal: closing,
-      say: (line: string, left: number) => log.info({ ...facts, line, ...(left > 0 && { left }) }, 'program says'),
-    }
-    try {
-      const server = await startServer(options)
-      this.#took(server, facts)
-    } catch (error) {
-      backoff.failed(backoffName)
-      log.error({ ...facts, err: error }, 'server does not start')
-      throw error
-    }
-  }
-
-  #took(server: SpawnedServer, facts: Readonly<Record<string, unknown>>): void {
-    const { log, backoff } = this.#ground
-    const { backoffName } = this.#options
-    this.#server = server
-    this.#isDoubtful = false
-    log.info({ ...facts, pid: server.pid }, 'server started')
-    if (this.#record !== undefined) this.#noteIfPossible({ ...this.#record, server: ownerOf(server.pid) })
-    void server.ended.then(({ why, isFine, last, ms }) => {
-      const isExpected = this.#server !== server
-      if (!isExpected) this.#server = undefined
-      const isFailure = !isExpected && !isFine
-      if (isFailure && ms < GROWN_UP_MS) backoff.failed(backoffName)
-      else backoff.worked(backoffName)
-      const told = { ...facts, pid: server.pid, why, ms, ...(last !== '' && isFailure && { last }) }
-      log[isFailure ? 'error' : 'info'](told, 'server ended')
-      if (isExpected || this.#record === undefined) return
-      this.#noteIfPossible({ ...this.#record, server: undefined })
-    })
-  }
-
-  /** Looks at a server that nobody has used for a while, or that has failed somebody; ends it if it does not answer. */
-  async #isDead(server: SpawnedServer): Promise<boolean> {
-    if (!this.#isDoubtful) return false
-    this.#isDoubtful = false
-    if (this.#server === server && (await answers(this.#values.socket ?? ''))) return this.#server !== server
-    // It may be of use to others who are on it.
-    if (this.#server === server && this.users.size > 1) return false
-    if (this.#server === server) this.#ground.log.warn({ ...this.#facts, pid: server.pid }, 'server does not answer')
-    await this.#stopServer()
-    return true
-  }
-
-  async #stopServer(): Promise<void> {
-    const server = this.#server
-    if (server === undefined) return
-    this.#server = undefined
-    await server.stop()
-    if (this.#record !== undefined) this.#noteIfPossible({ ...this.#record, server: undefined })
-  }
-
   /** The last one has left. */
   async #idle(): Promise<void> {
     clearTimeout(this.#linger)
     await this.#making?.catch(() => {})
     if (this.users.size > 0 || this.#ending !== undefined) return
-    if (this.#record !== undefined) this.#noteIfPossible({ ...this.#record, usedMs: Date.now() })
+    if (this.#written.isLocked) this.#written.change({ usedMs: Date.now() })
     const { upstream, hooks } = this.#of ?? {}
-    const per = this.#record?.per ?? hooks?.per
-    const lingerMs = upstream?.kind === 'spawn' && this.#server !== undefined ? upstream.lingerMs : 0
+    const per = this.record?.per ?? hooks?.per
+    const lingerMs = upstream?.kind === 'spawn' && this.#served.pid !== undefined ? upstream.lingerMs : 0
     if (per === 'connection' || this.isStale || lingerMs === 0) {
       await this.#letGo(per !== 'identity')
       return
     }
-    this.#isDoubtful = true
+    this.#served.doubt()
     this.#linger = setTimeout(() => void this.#letGo(per !== 'identity'), lingerMs)
     this.#linger.unref()
   }
@@ -297,19 +263,35 @@ export class Preparation {
   async #letGo(isOver: boolean): Promise<void> {
     if (this.users.size > 0) return
     if (isOver) await this.end()
-    else await this.#stopServer()
+    else await this.rest()
   }
 
   async #end(): Promise<void> {
     await this.rest()
-    const record = this.#record
+    const record = this.record
     if (record !== undefined) await this.#cleanUp(record)
-    this.#options.ended()
+    this.#written.release()
+    this.#ended()
   }
 
+  async #settle(): Promise<void> {
+    const record = this.#written.isClaimed() ? this.record : undefined
+    if (record !== undefined && !isTaken(record)) {
+      await endServerOf(record).catch((err: unknown) =>
+        this.#ground.log.error({ ...this.#facts, err }, 'overlay stays'),
+      )
+      if (survives(record)) this.#written.change({ server: undefined })
+      else await this.#cleanUp(record)
+    }
+    this.#written.release()
+    this.#ending = undefined
+    if (this.record === undefined || !survives(this.record)) this.#ended()
+  }
+
+  /** Never rejects. */
   async #cleanUp(record: PreparationRecord): Promise<void> {
     const { cleanup, overlay } = record
-    this.#noteIfPossible({ ...record, phase: 'cleaning' })
+    this.#written.change({ phase: 'cleaning', gateway: this.#ground.gateway })
     // It says in the log what has gone wrong, and is not tried again.
     if (cleanup !== undefined) await this.#run('cleanup', cleanup, cleanup.timeoutMs).catch(() => {})
     try {
@@ -317,8 +299,15 @@ export class Preparation {
     } catch (err) {
       this.#ground.log.error({ ...this.#facts, overlay, err }, 'overlay stays')
     }
-    this.#ground.records.remove(record.id)
-    this.#record = undefined
+    this.#forget()
+  }
+
+  #forget(): void {
+    try {
+      this.#written.remove()
+    } catch (err) {
+      this.#ground.log.error({ ...this.#facts, err }, 'state can not be written')
+    }
   }
 
   get #current(): Prepared {
@@ -326,52 +315,26 @@ export class Preparation {
     return this.#of
   }
 
-  get #values(): Values {
-    return this.#options.values
-  }
-
   get #facts(): Readonly<Record<string, unknown>> {
-    return { export: printable(this.name), id: this.id, who: this.#options.who }
+    return { export: printable(this.name), id: this.id, who: this.#who }
   }
 
-  #program(argv: readonly string[]): Program {
-    const [name = '', ...args] = argv
-    return {
-      argv: [name, ...fill(args, this.#values)],
-      env: environment(this.#values),
-      folder: this.#current.hooks.folder,
-    }
-  }
-
-  /** @throws PreparingError STATE */
-  #note(record: PreparationRecord): void {
-    try {
-      this.#write(record)
-    } catch (cause) {
-      const text = cause instanceof Error ? cause.message : String(cause)
-      this.#ground.log.error({ ...this.#facts, err: cause }, 'state can not be written')
-      throw new PreparingError('STATE', text, { cause })
-    }
-  }
-
-  /** What is written here can be found out otherwise after a crash, if need be. */
-  #noteIfPossible(record: PreparationRecord): void {
-    try {
-      this.#write(record)
-    } catch (err) {
-      this.#record = record
-      this.#ground.log.warn({ ...this.#facts, err }, 'state can not be written')
-    }
-  }
-
-  #write(record: PreparationRecord): void {
-    const durable = record.phase !== this.#record?.phase || record.isKept !== this.#record.isKept
-    this.#ground.records.write(record, { durable })
-    this.#record = record
+  #program([name = '', ...args]: readonly string[]): Program {
+    const values = this.#values
+    return { argv: [name, ...fill(args, values)], env: environment(values), folder: this.#current.hooks.folder }
   }
 }
 
 const NEVER = new AbortController().signal
+
+function isOne({ gateway }: PreparationRecord, ground: Ground): boolean {
+  return gateway.pid === ground.gateway.pid && gateway.started === ground.gateway.started
+}
+
+/** Whether it outlives the gateway that has made it. */
+function survives({ per, phase }: PreparationRecord): boolean {
+  return per === 'identity' && phase === 'ready'
+}
 
 function textOf(of: Prepared | undefined): string {
   return of === undefined ? '' : JSON.stringify([of.upstream, { ...of.hooks, authorize: undefined }])

@@ -2,19 +2,16 @@
  * Everything that is run for sessions: programs before and behind them, and servers that are started when they are needed. There
  * is one of these, in the main process; it has each preparation by its name, and finds those that a crash has left behind.
  */
-import { existsSync, rmSync, statSync } from 'node:fs'
-import { join } from 'node:path'
-import { setTimeout as delay } from 'node:timers/promises'
+import { statSync } from 'node:fs'
 import type { OverlayFacts, OverlayRemoval } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../observe/log.ts'
-import { isRunning, type Owner } from '../platform/owner.ts'
 import { keyOf, nameOf } from '../policy/identity.ts'
 import { printable } from '../protocol/strings.ts'
 import { askProgram } from './ask-program.ts'
 import { PreparingError } from './errors.ts'
-import { Ground, type Prepared, RECORDS } from './ground.ts'
-import { signalGroup } from './group.ts'
+import { Ground, type Prepared } from './ground.ts'
+import { hasServer, isTaken } from './leftover.ts'
 import { isKnown, preparationId, safeName } from './names.ts'
 import type { Values } from './placeholders.ts'
 import { Preparation } from './preparation.ts'
@@ -24,36 +21,27 @@ import type { PreparationRecord } from './records.ts'
 /** How often it is looked for disks that are too old. */
 const AGE_CHECK_MS = 60_000
 
-/** How long a server that a crash has left has to end. */
-const LEFTOVER_MS = 3000
-
 export class Preparations implements Preparing {
   readonly #log: Log
-  readonly #state: string | undefined
+  readonly #ground: Ground
+  readonly #aging: NodeJS.Timeout
   readonly #entries = new Map<string, Preparation>()
   readonly #byConn = new Map<number, Preparation>()
   /** Those who have asked and not finished. */
   readonly #guests = new Set<number>()
   #exports = new Map<string, Prepared>()
   #keepMs: number | undefined
-  #ground: Ground | undefined
-  #aging: NodeJS.Timeout | undefined
 
-  /** `state`: the folder that survives a crash. */
+  /**
+   * Makes folders in `state`, which survives a crash, and takes over what an earlier gateway has left there.
+   * @throws the error of node:fs
+   */
   constructor(state: string | undefined, log: Log) {
-    this.#state = state
     this.#log = log
-  }
-
-  /** Makes folders if a configuration needs them, and looks for what an earlier gateway has left. @throws the error of node:fs */
-  open({ exports }: Config): void {
-    if (this.#ground !== undefined) return
-    const isNeeded = exports.some(({ hooks }) => hooks !== undefined)
-    if (!isNeeded && !(this.#state !== undefined && existsSync(join(this.#state, RECORDS)))) return
-    this.#ground = new Ground(this.#state, this.#log)
+    this.#ground = new Ground(state, log)
     this.#aging = setInterval(() => this.#age(), AGE_CHECK_MS)
     this.#aging.unref()
-    this.#recover(this.#ground)
+    this.#recover()
   }
 
   /** Puts a configuration into force, for which it was opened. What it changes ends with its last user. */
@@ -72,19 +60,17 @@ export class Preparations implements Preparing {
 
   async authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict> {
     const of = this.#exports.get(name)
-    const ground = this.#ground
     // Gone since, by a reload.
-    if (of === undefined || ground === undefined) {
+    if (of === undefined) {
       return { kind: 'refused', reason: 'authorize', message: 'this export has just changed' }
     }
     if (of.hooks.authorize === undefined) return { kind: 'granted', rights: granted.rights }
-    return await askProgram(ground, of, guest, granted)
+    return await askProgram(this.#ground, of, guest, granted)
   }
 
   async prepare(name: string, guest: Guest): Promise<Readied> {
     const of = this.#exports.get(name)
-    const ground = this.#ground
-    if (of === undefined || ground === undefined || ground.closing.aborted) {
+    if (of === undefined || this.#ground.closing.aborted) {
       return { kind: 'down', problem: 'the export has just changed' }
     }
     const { conn } = guest
@@ -94,7 +80,7 @@ export class Preparations implements Preparing {
     }
     this.#guests.add(conn)
     const own = this.#byConn.get(conn)
-    const entry = own ?? (await this.#entryFor(ground, of, guest))
+    const entry = own ?? (await this.#entryFor(of, guest))
     if (!this.#guests.has(conn)) return { kind: 'down', problem: 'the visitor has gone' }
     const holder = keyOf(identity)
     if (of.hooks.per === 'identity' && entry.users.size > 0 && entry.holder !== holder) {
@@ -108,6 +94,8 @@ export class Preparations implements Preparing {
       return { kind: 'ready', upstream: await entry.ready(own !== undefined) }
     } catch (error) {
       if (!(error instanceof PreparingError)) throw error
+      // Somebody else has left in that moment.
+      if (error.code === 'UNWANTED' && this.#guests.has(conn)) return await this.prepare(name, guest)
       return this.#refuse(error, entry)
     }
   }
@@ -133,31 +121,39 @@ export class Preparations implements Preparing {
     const entry = this.#entries.get(id)
     if (entry === undefined) return 'unknown'
     if (entry.users.size > 0) return 'in use'
-    await entry.end()
-    return 'removed'
+    return (await entry.end()) ? 'removed' : 'in use'
   }
 
   /** Whether one ages; false if there is none. @throws the error of node:fs */
   keep(id: string, isKept: boolean): boolean {
-    const entry = this.#entries.get(id)
-    entry?.keep(isKept)
-    return entry !== undefined
+    return this.#entries.get(id)?.keep(isKept) === true
+  }
+
+  /** Nobody is let in any more: what is made ready for newcomers is given up. */
+  dismiss(): void {
+    this.#ground.drain()
+  }
+
+  /** Nothing is begun any more. Its sessions are about to end. */
+  stop(): void {
+    this.#ground.close()
   }
 
   /** Ends what runs, and takes apart what does not survive a restart. Its sessions have ended. Never rejects. */
   async close(): Promise<void> {
     clearInterval(this.#aging)
-    this.#ground?.close()
+    this.#ground.close()
     const ends = [...this.#entries.values()].map(async entry => {
       if (entry.record?.per === 'identity' && entry.record.phase === 'ready') await entry.rest()
       else await entry.end()
     })
     await Promise.all(ends)
-    this.#ground?.leave()
+    this.#ground.leave()
   }
 
-  async #entryFor(ground: Ground, of: Prepared, { conn, asker }: Guest): Promise<Preparation> {
+  async #entryFor(of: Prepared, { conn, asker }: Guest): Promise<Preparation> {
     const { identity } = asker
+    const ground = this.#ground
     const id = preparationId({ export: of.name, per: of.hooks.per, identity })
     const who = nameOf(identity)
     const values: Values = {
@@ -185,7 +181,10 @@ export class Preparations implements Preparing {
   }
 
   #refuse(error: PreparingError, entry: Preparation): Readied {
-    if (error.code === 'SPAWN') return { kind: 'down', problem: error.message }
+    if (error.code === 'SPAWN' || error.code === 'UNWANTED') return { kind: 'down', problem: error.message }
+    if (error.code === 'LOCKED') {
+      return { kind: 'refused', reason: 'busy', message: 'another gateway process has this disk now' }
+    }
     // What was begun is undone.
     void entry.end()
     for (const conn of entry.users) this.#byConn.delete(conn)
@@ -197,20 +196,20 @@ export class Preparations implements Preparing {
   }
 
   /** What an earlier gateway has left: its servers are ended, what does not survive is cleaned up, the rest is ours. */
-  #recover(ground: Ground): void {
+  #recover(): void {
+    const ground = this.#ground
     const bad = (file: string): void => this.#log.error({ file }, 'a record can not be read')
     for (const record of ground.records.all(bad)) {
-      if (isRunning(record.gateway) && record.gateway.pid !== process.pid) continue
+      if (isTaken(record)) continue
       const { id, per, phase } = record
       const entry = Preparation.found(ground, record, () => void this.#entries.delete(id))
       this.#entries.set(id, entry)
-      const hasServer = record.server !== undefined && isRunning(record.server)
       const isOver = per !== 'identity' || phase !== 'ready'
-      this.#log.info({ export: printable(record.export), id, who: record.who, phase, isOver, hasServer }, 'left behind')
-      const { server } = record
-      rmSync(record.socket, { force: true })
-      if (server !== undefined && hasServer) entry.after(endLeftover(server))
-      if (isOver) void entry.end()
+      if (!isOver && !hasServer(record)) continue
+      const { export: name, who } = record
+      const facts = { export: printable(name), id, who, phase, isOver, hasServer: hasServer(record) }
+      this.#log.info(facts, 'left behind')
+      void entry.settle()
     }
   }
 
@@ -247,13 +246,6 @@ function overlayOf(entry: Preparation, record: PreparationRecord): OverlayFacts 
     bytes,
     pid: entry.serverPid,
   }
-}
-
-async function endLeftover(server: Owner): Promise<void> {
-  signalGroup(server.pid, 'SIGTERM')
-  const deadline = performance.now() + LEFTOVER_MS
-  while (isRunning(server) && performance.now() < deadline) await delay(20)
-  signalGroup(server.pid, 'SIGKILL')
 }
 
 /** What a file takes on its disk; undefined if it is none, or is not there. */

@@ -76,6 +76,11 @@ export class Records {
     }
   }
 
+  /** One; undefined if there is none, or none that can be read. */
+  read(id: string): PreparationRecord | undefined {
+    return read(this.#pathOf(id))
+  }
+
   remove(id: string): void {
     rmSync(this.#pathOf(id), { force: true })
   }

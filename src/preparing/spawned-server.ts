@@ -37,6 +37,8 @@ export interface SpawnedServer {
   readonly pid: number
   /** Resolves, never rejects, when it has gone with all that it has started. */
   readonly ended: Promise<ServerEnd>
+  /** Its process has ended. */
+  readonly hasExited: boolean
   stop(): Promise<void>
 }
 
@@ -49,11 +51,17 @@ export async function startServer(options: ServerOptions): Promise<SpawnedServer
   rmSync(socket, { force: true })
   const server = activation ? await launchActivated(options) : launch(options, 'ignore')
   if (activation) return server
+  // Not AbortSignal.any: on Node 20 what it makes can be collected before it is aborted.
   const giveUp = new AbortController()
-  const limit = AbortSignal.any([AbortSignal.timeout(startMs), signal, giveUp.signal])
-  const ended = server.ended.then(end => end)
-  const first = await Promise.race([ended, untilListening(socket, limit).catch((error: unknown) => error)])
-  giveUp.abort()
+  const abort = (): void => giveUp.abort()
+  const timer = setTimeout(abort, startMs)
+  signal.addEventListener('abort', abort)
+  if (signal.aborted) abort()
+  const { ended } = server
+  const first = await Promise.race([ended, untilListening(socket, giveUp.signal).catch((error: unknown) => error)])
+  clearTimeout(timer)
+  signal.removeEventListener('abort', abort)
+  abort()
   if (first === undefined) return server
   await server.stop()
   if (first instanceof Error) throw new PreparingError('SPAWN', `the server does not listen within ${startMs} ms`)
@@ -88,19 +96,33 @@ function launch(
     child.once('error', error => resolve({ why: 'code' in error ? String(error.code) : error.message, isFine: false }))
     child.once('exit', (code, by) => resolve({ why: by ?? `exit ${code}`, isFine: code === 0 }))
   })
+  let hasExited = false
   const ended = exited.then(async ({ why, isFine }): Promise<ServerEnd> => {
+    hasExited = true
     if (pid !== undefined) signalGroup(pid, 'SIGKILL')
     if (pid !== undefined) guard.remove(pid)
     await drained(child)
     said.end()
-    rmSync(socket, { force: true })
+    try {
+      rmSync(socket, { force: true })
+    } catch {
+      // The next one says so.
+    }
     return { why, isFine, last: said.last, ms: Math.round(performance.now() - begin) }
   })
   const stop = async (): Promise<void> => {
     if (pid !== undefined) await endGroup(pid, exited)
     await ended
   }
-  return { pid: pid ?? 0, ended, stop }
+  const isGone = (): boolean => hasExited
+  return {
+    pid: pid ?? 0,
+    ended,
+    get hasExited() {
+      return isGone()
+    },
+    stop,
+  }
 }
 
 /** How long standard error may stay open behind the end of a server. */

@@ -1,11 +1,14 @@
 /** Programs before and behind sessions: `prepare`, `cleanup`, `authorize`, whatever they and the names do. */
-import { mkdirSync, statSync } from 'node:fs'
-import { mkdir, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdirSync, readFileSync, statSync } from 'node:fs'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import { Rep } from '../../src/protocol/constants.ts'
+import { Opt, Rep } from '../../src/protocol/constants.ts'
 import { test as base } from '../support/fixtures.ts'
-import type { RunningGateway } from '../support/gateway.ts'
+import { MAIN, type RunningGateway } from '../support/gateway.ts'
 import { runOk } from '../support/process.ts'
 import { childrenOf, isAlive } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
@@ -22,7 +25,7 @@ import {
   script,
   untilNothingIsLeft,
 } from './hooks-ground.ts'
-import { greeted } from './raw-client.ts'
+import { greeted, infoData, optionHead } from './raw-client.ts'
 import { CAN_MULTI_CONN, enter, entered, go, READ_ONLY } from './sharing-ground.ts'
 
 const NOT_READY = 'the export could not be made ready for you'
@@ -252,7 +255,7 @@ case $facts in *carol*) exit 1 ;; *bob*) echo read ;; *) echo write ;; esac`,
     await waitFor('only the disk of an identity is left', () => namesIn(dir, 'state', 'preparations').length === 1)
     const prepared = notes.of('prepare').filter(line => !line.includes(' own '))
     expect(notes.of('cleanup').map(idOf).toSorted()).toEqual(prepared.map(idOf).toSorted())
-    expect(second.log().filter(({ msg }) => msg === 'left behind')).toHaveLength(4)
+    expect(second.log().filter(({ msg }) => msg === 'left behind')).toHaveLength(3)
     await second.stop()
     await gateway(text)
     expect(notes.of('cleanup')).toHaveLength(3)
@@ -308,6 +311,80 @@ case $facts in *carol*) exit 1 ;; *bob*) echo read ;; *) echo write ;; esac`,
     const [pid = '0'] = linesOf(pids)
     await waitFor('it is gone', () => !isAlive(Number(pid)))
     expect(childrenOf(running.pid).length).toBeGreaterThan(0)
+  })
+
+  test('is undone for a visitor who did not wait, and given up when the gateway ends', async ({
+    dir,
+    upstream,
+    notes,
+    gateway,
+  }) => {
+    const go = join(dir, 'go')
+    const begun = join(dir, 'begun')
+    const prepare = [await script(dir, 'wait', `echo >> ${begun}; while [ ! -e ${go} ]; do sleep 0.02; done; ls ${go}`)]
+    const exports = [{ name: 'disk', upstream, prepare, cleanup: notes.cleanup, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports, folders(dir)))
+    const ask = async (count: number) => {
+      const client = await greeted({ host: '127.0.0.1', port: running.port('tcp') })
+      const data = infoData('disk')
+      client.write(optionHead(Opt.GO, data.length), data)
+      await waitFor('it has begun', () => readFileSync(begun, 'utf8').length === count)
+      return client
+    }
+    await writeFile(begun, '')
+    const impatient = await ask(1)
+    impatient.reset()
+    await writeFile(go, '')
+    await untilNothingIsLeft(running, dir)
+    expect(notes.of('cleanup')).toHaveLength(1)
+    await rm(go)
+    const patient = await ask(2)
+    const stopped = running.stop()
+    expect((await patient.replies(Opt.GO)).at(-1)).toMatchObject({ type: Rep.ERR_SHUTDOWN })
+    patient.reset()
+    expect(await stopped).toBe(0)
+    expect(notes.of('cleanup')).toHaveLength(2)
+    expect(leftIn(dir)).toEqual([])
+  })
+
+  test('is asked of what a server lists, too', async ({ dir, gateway, nbdServer }) => {
+    const file = join(dir, 'disk.img')
+    await writeFile(file, Buffer.alloc(4096))
+    const server = await nbdServer({ exports: { one: { file }, two: { file } } })
+    const judge = await script(dir, 'judge', '[ "$1" = one ]')
+    const exports = [{ from: server.uri(''), allow: ANYONE, authorize: [judge, '{export}'] }]
+    const running = await gateway(config([tcpDoor()], exports))
+    expect((await on(running, 'one')).kind).toBe('in')
+    expect(await on(running, 'two')).toMatchObject({ kind: 'refused', reply: Rep.ERR_POLICY })
+  })
+
+  test("is one process's at a time, where several have one folder", async ({ dir, upstream, notes }) => {
+    const { prepare, cleanup } = notes
+    const exports = [{ name: 'disk', upstream, prepare, cleanup, per: 'identity', allow: ANYONE, sharing: 'cluster' }]
+    const { state } = folders(dir)
+    const file = join(dir, 'inetd.yaml')
+    await writeFile(file, config([tcpDoor()], exports, { state }))
+    // inetd, as far as it goes: each connection is a process of its own.
+    const inetd = createServer({ pauseOnConnect: true }, socket => {
+      const child = spawn(process.execPath, [MAIN, 'inetd', '-c', file], { stdio: [socket, 'ignore', 'ignore'] })
+      child.once('exit', () => socket.destroy())
+    }).listen(0, '127.0.0.1')
+    try {
+      await once(inetd, 'listening')
+      const address = inetd.address()
+      const port = typeof address === 'object' && address !== null ? address.port : 0
+      const enter = async () => await go(await greeted({ host: '127.0.0.1', port }), 'disk')
+      const first = await enter()
+      expect(first.kind).toBe('in')
+      expect(await enter()).toMatchObject({ kind: 'refused', text: 'another gateway process has this disk now' })
+      first.client.reset()
+      await waitFor('the lock is free', () => namesIn(state, 'locks').length === 0)
+      expect((await enter()).kind).toBe('in')
+      expect(notes.of('')).toHaveLength(1)
+      expect(namesIn(state, 'overlays')).toHaveLength(1)
+    } finally {
+      inetd.close()
+    }
   })
 
   test('needs a folder that survives, and names that there are', async ({ dir }) => {

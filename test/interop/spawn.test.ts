@@ -2,8 +2,8 @@
 import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import { Opt } from '../../src/protocol/constants.ts'
-import { seededFile, sha256 } from '../support/disk.ts'
+import { Cmd, Opt } from '../../src/protocol/constants.ts'
+import { seededBytes, seededFile, sha256 } from '../support/disk.ts'
 import { test } from '../support/fixtures.ts'
 import type { RunningGateway } from '../support/gateway.ts'
 import { runOk } from '../support/process.ts'
@@ -121,6 +121,22 @@ requires(
     expect(silent.at(-1)).toMatchObject({ pid: stopped })
     expect(serversIn(running)).toHaveLength(3)
     expect(isAlive(stopped)).toBe(false)
+  })
+
+  test('that has died is started again for the sessions that were on it', async ({ dir, gateway }) => {
+    const image = await seededFile(join(dir, 'disk.img'), 1)
+    const upstream = { spawn: ['qemu-nbd', '-t', '-e', '0', '-k', '{socket}', '-f', 'raw', image] }
+    const exports = [{ name: 'disk', upstream, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports, folders(dir)))
+    const { client } = await on(running, 'disk')
+    const block = seededBytes(9, 4096)
+    client.request(Cmd.WRITE, 1n, 0n, 4096, block)
+    expect(await client.simpleReply()).toMatchObject({ error: 0 })
+    process.kill(serversIn(running)[0] ?? 0, 'SIGKILL')
+    client.request(Cmd.READ, 2n, 0n, 4096)
+    expect((await client.simpleReply(4096)).data).toEqual(block)
+    expect(await running.waitForLog(({ msg }) => msg === 'upstream back')).toMatchObject({ export: 'disk' })
+    expect(serversIn(running)).toHaveLength(2)
   })
 
   test('that does not come up is refused with a sentence, and others go on', async ({ dir, gateway }) => {
