@@ -10,6 +10,9 @@ import { type SpawnedServer, startServer } from './spawned-server.ts'
 /** A server that ran for less was no use. */
 const GROWN_UP_MS = 10_000
 
+/** How long the news of its end may take. */
+const DEATH_MS = 200
+
 export interface ServedOptions {
   readonly ground: Ground
   /** What it is left alone by when it fails. */
@@ -121,12 +124,16 @@ export class Served {
     }
     if (!this.#isDoubtful) return true
     this.#isDoubtful = false
-    if ((await answers(socket)) && this.#server === server && !server.hasExited) return true
-    // It may be of use to others who are on it.
-    if (this.#server === server && !server.hasExited && this.#options.isShared()) return true
-    if (this.#server === server && !server.hasExited) {
-      this.#options.ground.log.warn({ ...this.#options.facts(), pid: server.pid }, 'server does not answer')
+    const isAnswering = await answers(socket)
+    // Its client may know of its death before we do.
+    if (!isAnswering) await Promise.race([server.ended, delay(DEATH_MS)])
+    if (server.hasExited) {
+      await server.ended
+      return false
     }
+    // It may be of use to others who are on it.
+    if (isAnswering || this.#options.isShared()) return true
+    this.#options.ground.log.warn({ ...this.#options.facts(), pid: server.pid }, 'server does not answer')
     await this.stop()
     return false
   }
