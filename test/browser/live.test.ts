@@ -16,6 +16,7 @@ import { freePort } from '../support/wait.ts'
 import { entered, pageConfig, pageUrl, test } from './ground.ts'
 
 const HOST = '127.0.0.1'
+const MARKUP = '<img src=x onerror=alert(1)><script>alert(2)</script>'
 
 /** A row of a table, by a text in it. */
 const row = (page: Page, section: string, text: string | RegExp) =>
@@ -79,9 +80,11 @@ requires(
     await words.filter({ hasText: /64 MiB in 1024 regions of 64 KiB, (4[5-9]|50) % touched/ }).waitFor()
     expect(await coloured(page)).toBeGreaterThan(5)
 
-    await run(['nbdinfo', `${uri}/nothing`])
-    await row(page, 'refusals', 'nothing').first().waitFor()
-    await page.locator('#announcement', { hasText: 'nothing: no such export' }).waitFor({ state: 'attached' })
+    // What a stranger asks for is text.
+    await run(['nbdinfo', `${uri}/${encodeURIComponent(MARKUP)}`])
+    await row(page, 'refusals', MARKUP).first().waitFor()
+    await page.locator('#announcement', { hasText: `${MARKUP}: no such export` }).waitFor({ state: 'attached' })
+    expect(await page.locator('main img, main script').count()).toBe(0)
     await fio.stop()
     await page.getByText('nobody is on an export').waitFor()
     expect(await problems()).toEqual([])

@@ -6,7 +6,7 @@ import { createRequire } from 'node:module'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import type axe from 'axe-core'
-import type { Page } from 'playwright-core'
+import type { Page, Request } from 'playwright-core'
 import { expect } from 'vitest'
 import { seededFile } from '../support/disk.ts'
 import { requires } from '../support/requires.ts'
@@ -119,6 +119,24 @@ requires('chromium')('the page', () => {
       }
     },
   )
+
+  test('holds no stream of events while nobody sees it', async ({ gateway, disk, look }) => {
+    const running = await gateway(pageConfig([disk]))
+    const { page } = await look(await pageUrl(running))
+    await isLive(page)
+    const isStream = (request: Request) => request.url().endsWith('/v1/events')
+    const show = (isHidden: boolean) =>
+      page.evaluate(hidden => {
+        Object.defineProperty(document, 'hidden', { configurable: true, get: () => hidden })
+        document.dispatchEvent(new Event('visibilitychange'))
+      }, isHidden)
+    const ended = page.waitForEvent('requestfailed', isStream)
+    await show(true)
+    expect((await ended).failure()?.errorText).toBe('net::ERR_ABORTED')
+    const again = page.waitForEvent('request', isStream)
+    await show(false)
+    await again
+  })
 
   test('fits a phone without scrolling sideways', async ({ gateway, disk, look }) => {
     const long = { ...disk, name: 'a-name-that-is-longer-than-a-phone-is-wide/and-then-some-more-of-it' }

@@ -24,7 +24,7 @@ export function exportTable(
   return new LiveTable<ExportFacts>({
     caption: 'Exports',
     key: ({ name }) => name,
-    empty: 'there are no exports in the configuration',
+    empty: 'the configuration names none; those that an upstream lists are seen among the sessions',
     columns: [
       {
         head: 'Export',
