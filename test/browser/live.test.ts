@@ -42,7 +42,11 @@ requires(
   'nbdinfo',
   'nbdkit',
 )('the page of a gateway at work', () => {
-  test('shows who is there, what they move and where, and who was refused', async ({ gateway, dir, look }) => {
+  test('shows who is there, what they move and where, and who was refused, and offers nothing that changes anything', async ({
+    gateway,
+    dir,
+    look,
+  }) => {
     const file = await seededFile(join(dir, 'disk.img'), 64)
     const running = await gateway(
       pageConfig([
@@ -61,6 +65,7 @@ requires(
     await session.filter({ hasText: 'tcp' }).filter({ hasText: 'write' }).waitFor()
     await session.locator('td[data-head="Reads"]', { hasText: /MiB\/s/ }).waitFor()
     await session.locator('td[data-head="Writes"]', { hasText: /MiB\/s/ }).waitFor()
+    expect(await page.getByRole('button', { name: /^End/ }).count()).toBe(0)
     expect(await session.locator('td[data-head="Who"]').getAttribute('title')).toMatch(/let in by nbdgate\.yaml:\d+/)
     await row(page, 'leases', 'disk').filter({ hasText: 'holds' }).waitFor()
     const listed = row(page, 'exports', 'disk')

@@ -63,14 +63,6 @@ requires('chromium')('the page', () => {
     expect(await problems()).toEqual([])
   })
 
-  test('over HTTP offers nothing that changes anything', async ({ gateway, disk, look }) => {
-    const running = await gateway(pageConfig([disk]))
-    await entered(running.port('tcp'))
-    const { page } = await look(await pageUrl(running))
-    await sessions(page).first().waitFor()
-    expect(await page.getByRole('button', { name: 'End' }).count()).toBe(0)
-  })
-
   test('over the admin socket ends a session, once that is confirmed', async ({
     gateway,
     dir,
@@ -106,15 +98,18 @@ requires('chromium')('the page', () => {
   })
 
   test.for(['light', 'dark'] as const)(
-    'can be read by everybody in %s colours',
+    'can be read by everybody in %s colours, on a phone without scrolling sideways',
     async (colorScheme, { gateway, disk, look }) => {
       const down = { name: 'gone', upstream: 'nbd://127.0.0.1:1/gone', allow: [{ who: 'anyone', rights: 'read' }] }
-      const running = await gateway(pageConfig([disk, down]))
+      const long = { ...disk, name: 'a-name-that-is-longer-than-a-phone-is-wide/and-then-some-more-of-it' }
+      const running = await gateway(pageConfig([disk, down, long]))
+      await entered(running.port('tcp'), long.name)
       await entered(running.port('tcp'))
       for (const viewport of [{ width: 1280, height: 900 }, PHONE]) {
         const { page, problems } = await look(await pageUrl(running), { colorScheme, viewport })
         await sessions(page).first().waitFor()
         expect(await findings(page)).toEqual([])
+        expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(viewport.width)
         expect(await problems()).toEqual([])
       }
     },
@@ -136,15 +131,6 @@ requires('chromium')('the page', () => {
     const again = page.waitForEvent('request', isStream)
     await show(false)
     await again
-  })
-
-  test('fits a phone without scrolling sideways', async ({ gateway, disk, look }) => {
-    const long = { ...disk, name: 'a-name-that-is-longer-than-a-phone-is-wide/and-then-some-more-of-it' }
-    const running = await gateway(pageConfig([disk, long]))
-    await entered(running.port('tcp'), long.name)
-    const { page } = await look(await pageUrl(running), { viewport: PHONE })
-    await sessions(page).first().waitFor()
-    expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(PHONE.width)
   })
 
   test('is used by keyboard alone', async ({ gateway, disk, look }) => {
