@@ -1,5 +1,5 @@
 import { Command } from 'commander'
-import { z } from 'zod'
+import * as z from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
 import { bytesText } from './connect-progress.ts'
 import { onGateway } from './on-gateway.ts'

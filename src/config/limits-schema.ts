@@ -1,5 +1,5 @@
 /** The form of `limits`: what the gateway bears before it knows who comes, and for how long. */
-import { z } from 'zod'
+import * as z from 'zod'
 import { parseCidr } from './cidr.ts'
 import { count, text } from './schema-parts.ts'
 import { parseStartups } from './startups.ts'

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { z } from 'zod'
+import * as z from 'zod'
 
 const owner = z.object({ pid: z.int(), started: z.string(), boot: z.string(), namespace: z.string() })
 

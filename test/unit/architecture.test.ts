@@ -215,6 +215,13 @@ describe('src/', () => {
     expect(packageViolations(sources)).toEqual([])
   })
 
+  it('imports zod as `* as z`: the object `z` has all of it in tow, in what inetd starts too', () => {
+    const whole = sources.filter(
+      ({ path, text }) => layerOf(path) !== 'admin' && /import \{[^}]*\} from 'zod'/.test(text),
+    )
+    expect(whole.map(({ path }) => path)).toEqual([])
+  })
+
   it('has pure layers without I/O, waiting and clock', () => {
     expect(purityViolations(sources)).toEqual([])
   })
