@@ -31,7 +31,19 @@ export function connectLog({ verbose, write, lastEnded }: ConnectLogOptions): Lo
 }
 
 /** The facts that mean something to whoever started the command. */
-const SHOWN = ['conn', 'peer', 'export', 'rights', 'why', 'reason', 'code', 'signal', 'warning'] as const
+const SHOWN = [
+  'conn',
+  'peer',
+  'export',
+  'upstream',
+  'rights',
+  'why',
+  'reason',
+  'code',
+  'signal',
+  'warning',
+  'bytes',
+] as const
 
 function sentence(facts: Facts, message: string): string {
   const shown = SHOWN.flatMap(name => {

@@ -29,7 +29,7 @@ import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
 import type { Standing } from './standing.ts'
 import { identityFacts, proxiedClient } from './visitor-facts.ts'
-import { type Dialled, WayBack, type WayBackOptions } from './way-back.ts'
+import { besideOthers, type Dialled, WayBack, type WayBackOptions } from './way-back.ts'
 
 type Taken = Extract<Place, { kind: 'taken' }>
 
@@ -325,8 +325,9 @@ export class SessionHost implements Host<OpenExport> {
       ssh: dials.ssh,
     }
     const sinceMs = commonMs()
+    const outage = besideOthers(granted.outage, this.#acquired?.place.others)
     const { opened, way } = await openBy(upstream, opening, dials)
-    this.#dialled = { opening, outage: granted.outage, sinceMs, way }
+    this.#dialled = { opening, outage, sinceMs, way }
     this.#opened = opened
     return opened
   }

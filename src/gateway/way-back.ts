@@ -19,6 +19,11 @@ export interface Dialled {
   readonly sinceMs: number
 }
 
+/** Beside other connections of the same holder no write is made again: it could go over theirs. */
+export function besideOthers(outage: OutageConfig, others: readonly number[] = []): OutageConfig {
+  return others.length > 0 ? { ...outage, replayBytes: 0 } : outage
+}
+
 export interface WayBackOptions extends Dialled {
   readonly opened: OpenExport
   /** What ends with the lease. */

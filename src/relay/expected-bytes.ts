@@ -1,6 +1,7 @@
 import { SIMPLE_REPLY_SIZE } from '../protocol/simple-reply.ts'
 import { MAX_HEAD_BYTES } from './framer.ts'
 import type { Pending } from './pending.ts'
+import type { ReplyKinds } from './replies.ts'
 
 /** READs of this length and above are read from the upstream one by one where replies are lifted. */
 const LARGE_REPLY_BYTES = 32 * 1024
@@ -10,7 +11,12 @@ const LARGE_REPLY_BYTES = 32 * 1024
  * more than the reply that comes next, if it is large: it then stands at the start of its chunk, where its longer head
  * fits in without moving a payload.
  */
-export function expectedBytes({ readBytes, lastReadBytes, count }: Pending, left: number, lifts: boolean): number {
+export function expectedBytes(
+  { readBytes, lastReadBytes, count }: Pending,
+  left: number,
+  structured: ReplyKinds,
+): number {
+  const lifts = structured.client && !structured.upstream
   if (lifts && left > 0) return left
   if (lifts && lastReadBytes >= LARGE_REPLY_BYTES) return SIMPLE_REPLY_SIZE + lastReadBytes
   return left + readBytes + count * MAX_HEAD_BYTES

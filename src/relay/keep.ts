@@ -46,8 +46,7 @@ export interface KeepOptions {
 
 export class Keep {
   readonly payloads: Payloads
-  /** Undefined: nothing is kept for it. */
-  readonly replay: ReplayLog | undefined
+  #replay: ReplayLog | undefined
   readonly #ledger = new Ledger()
   readonly #upstream: ByteStream
   readonly #pending: Pending
@@ -76,7 +75,17 @@ export class Keep {
     this.#hasFlush = (flags & TransmissionFlag.SEND_FLUSH) !== 0
     this.#isShared = (flags & TransmissionFlag.CAN_MULTI_CONN) !== 0 && (flags & TransmissionFlag.READ_ONLY) === 0
     // What another connection has written and flushed since would be overwritten.
-    this.replay = replayBytes > 0 && this.#hasFlush && !this.#isShared ? new ReplayLog(replayBytes) : undefined
+    this.#replay = replayBytes > 0 && this.#hasFlush && !this.#isShared ? new ReplayLog(replayBytes) : undefined
+  }
+
+  /** Writes that can be made again; undefined: they are not kept. */
+  get replay(): ReplayLog | undefined {
+    return this.#replay
+  }
+
+  /** Keeps no writes any more: another connection may write over them. */
+  forgoReplay(): void {
+    this.#replay = undefined
   }
 
   /** Whether the client may rely on other connections to flush for this one, and on this one for others. */
@@ -121,7 +130,7 @@ export class Keep {
     this.#writing = type === Cmd.WRITE ? slot : -1
     if (type === Cmd.FLUSH) {
       this.#ledger.flushing(slot)
-      this.replay?.flushing(slot)
+      this.#replay?.flushing(slot)
       if (this.#isShared) this.#sentMs[slot] = commonMs()
     }
   }
@@ -186,7 +195,7 @@ export class Keep {
    */
   lose(diedMs: number, others: readonly FlushTimes[]): Unflushed | undefined {
     const own = this.#ledger.unflushed
-    this.replay?.clear()
+    this.#replay?.clear()
     this.#ledger.clear()
     if (this.#isShared ? !this.#isLost(diedMs, others, own) : own.ranges === 0) return undefined
     this.#fails = true
@@ -218,7 +227,7 @@ export class Keep {
 
   #flushed(slot: number): void {
     this.#ledger.flushed(slot)
-    this.replay?.flushed(slot)
+    this.#replay?.flushed(slot)
     this.#flushedMs = Math.max(this.#flushedMs, this.#sentMs[slot] ?? 0)
   }
 
@@ -228,6 +237,6 @@ export class Keep {
       this.#ledger.add(pending.offsetOf(slot), pending.lengthOf(slot))
       this.#hasAcked = this.#isShared
     }
-    this.replay?.add(pending, slot, this.payloads)
+    this.#replay?.add(pending, slot, this.payloads)
   }
 }

@@ -14,8 +14,9 @@ export interface Unflushed {
  * the last one has ended allocates nothing, any other hardly ever.
  */
 export class Ledger {
-  #starts = new Float64Array(FIRST_RANGES)
-  #ends = new Float64Array(FIRST_RANGES)
+  // Those who write nothing have none.
+  #starts = new Float64Array(0)
+  #ends = new Float64Array(0)
   #count = 0
   #bytes = 0
   /** The number of the range at index 0; they are numbered as they come. */
@@ -81,8 +82,8 @@ export class Ledger {
   #makeRoom(): void {
     const { length } = this.#starts
     if (length < MOST_RANGES) {
-      this.#starts = doubled(this.#starts)
-      this.#ends = doubled(this.#ends)
+      this.#starts = grown(this.#starts)
+      this.#ends = grown(this.#ends)
     } else this.#join()
   }
 
@@ -112,8 +113,8 @@ export class Ledger {
   }
 }
 
-function doubled(column: Float64Array): Float64Array<ArrayBuffer> {
-  const larger = new Float64Array(column.length * 2)
+function grown(column: Float64Array): Float64Array<ArrayBuffer> {
+  const larger = new Float64Array(Math.max(FIRST_RANGES, column.length * 2))
   larger.set(column)
   return larger
 }

@@ -45,7 +45,6 @@ export class Relay {
   readonly #toUpstream: RequestOutlet
   readonly #toClient: ReplyOutlet
   readonly #structured: ReplyKinds
-  readonly #lifts: boolean
   readonly #early: Buffer
   readonly #isReadOnly: boolean
   readonly #late: LateRequests
@@ -73,7 +72,6 @@ export class Relay {
     const upstream = new UpstreamLink(options.upstream, resume && (error => this.#upstreamLost(error)))
     this.#upstream = upstream
     this.#structured = structured
-    this.#lifts = structured.client && !structured.upstream
     this.#early = options.early
     this.#isReadOnly = (flags & TransmissionFlag.READ_ONLY) !== 0
     this.#tellLeaving = options.leaving ?? (() => {})
@@ -129,7 +127,7 @@ export class Relay {
       this.#resolve = resolve
       this.#reject = reject
       this.#upstream.start(this.#upstreamSink, () => {
-        return expectedBytes(this.#pending, this.#replies.payloadLeft, this.#lifts)
+        return expectedBytes(this.#pending, this.#replies.payloadLeft, this.#structured)
       })
       this.#client.start(this.#clientSink)
       if (this.#early.length > 0) this.#clientSink.data(this.#early)
@@ -141,6 +139,7 @@ export class Relay {
    * of a session that has been silent takes a moment, and of one whose upstream hangs as long as that. Never rejects.
    */
   async settled(): Promise<void> {
+    await this.#resumer?.standAside()
     // What has arrived, and nobody has read yet, is read in the turns between.
     for (let turn = 0; turn < 2; turn++) await new Promise(resolve => setImmediate(resolve))
     if (!this.#isUpstreamClosed && !this.#isReadOnly) await this.#settlings.add()

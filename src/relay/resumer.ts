@@ -24,6 +24,9 @@ import type { UpstreamLink } from './upstream-link.ts'
 /** How long a new upstream may keep us waiting before the session goes on. */
 const PREPARE_MS = 30_000
 
+/** How often it is looked whether it is ready. */
+const LOOK_MS = 20
+
 /** Bytes that are gathered at most when requests are sent again. */
 const GATHERED_BYTES = 256 * 1024
 
@@ -99,6 +102,8 @@ export class Resumer {
   /** As it was when the upstream came back last: how many requests there had been, and how many of them were answered. */
   #sentAgain = 0
   #answered = 0
+  /** What is asked, or written to, before the session goes on. */
+  #preparing: ByteStream | undefined
 
   constructor(options: Resuming, parts: Parts, outcome: Outcome) {
     this.#options = options
@@ -126,6 +131,16 @@ export class Resumer {
   /** Nobody wants it back any more. */
   close(): void {
     this.#reconnect.close()
+    this.#preparing?.destroy()
+  }
+
+  /**
+   * Another connection is about to write: no write is made again from now on. Resolves when none is being made. Never
+   * rejects.
+   */
+  async standAside(): Promise<void> {
+    this.#parts.keep.forgoReplay()
+    while (this.#preparing !== undefined) await new Promise(resolve => setTimeout(resolve, LOOK_MS))
   }
 
   /** Answers all that is in flight with an error: nothing more will come of it. */
@@ -140,12 +155,14 @@ export class Resumer {
     let isTaken = false
     try {
       if (isClosed()) return
+      this.#preparing = way.stream
       const { completion, replayed } = await this.#prepare(way)
       const others = replayed === undefined ? ((await this.#options.others?.()) ?? []) : undefined
       if (isClosed()) return
       isTaken = true
       this.#goOn(way, completion, others, replayed ?? 0)
     } finally {
+      this.#preparing = undefined
       if (!isTaken) way.stream.destroy()
     }
   }

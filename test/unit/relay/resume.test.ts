@@ -385,6 +385,25 @@ describe('FLUSH', () => {
     expect(session.events.at(-1)).toMatchObject({ kind: 'back', again: 1, replayed: 3 })
   })
 
+  it('fails where another connection is about to write: nothing is made again over its writes', async () => {
+    const session = resuming({ replayBytes: 1000 })
+    await writes(session, session.upstream, 1n)
+    await session.relay.settled()
+    const stream = await dies(session)
+    expect([stream.output.length, await answers(session, stream)]).toEqual([0, EIO])
+  })
+
+  it('is not waited for by who stops the session: what is being made again ends with it', async () => {
+    const session = resuming({ replayBytes: 1000 })
+    for (const offset of [0n, 0n]) await writes(session, session.upstream, 1n, offset)
+    const stream = await dies(session)
+    expect(stream.output).toHaveLength(32)
+    session.relay.retire('no longer allowed')
+    expect(await session.end).toEqual({ kind: 'stopped', reason: 'no longer allowed' })
+    await sends(stream, simpleReply(0n))
+    expect([stream.destroyed, stream.output.length]).toEqual([true, 32])
+  })
+
   it('fails where more was written than may be kept, or it can not be written again', async () => {
     const session = resuming({ replayBytes: 40 })
     for (const offset of [0n, 4n]) await writes(session, session.upstream, 1n, offset)
