@@ -5,8 +5,8 @@ import { UpstreamError } from '../upstreams/errors.ts'
 /** Pauses between two attempts: none before the first, then these, each longer than the last. */
 const FIRST_PAUSE_MS = 100
 const LONGEST_PAUSE_MS = 5000
-/** Slow enough that a server that was away for a second is found within a fifth of one. */
-const GROWTH = 1.25
+/** Slow enough that a server that was away for a second is found within a sixth of one. */
+const GROWTH = 1.15
 
 /** A connection that has lived for so long has ended the outage, whatever has come of it. */
 const STABLE_MS = 30_000
