@@ -6,6 +6,7 @@ export type Program =
   | 'qemu-nbd'
   | 'qemu-img'
   | 'qemu-io'
+  | 'qemu-storage-daemon'
   | 'nbdinfo'
   | 'nbdcopy'
   | 'python3:nbd'

@@ -26,6 +26,7 @@ export const packages = {
   'qemu-nbd': 'qemu-utils',
   'qemu-img': 'qemu-utils',
   'qemu-io': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
   nbdinfo: 'libnbd-bin',
   nbdcopy: 'libnbd-bin',
   'python3:nbd': 'python3-libnbd',
