@@ -65,7 +65,7 @@ requires(
     await Promise.all([1, 2, 3, 4].map(each => runOk(['nbdcopy', uri, join(dir, `copy-${each}.img`)])))
     expect(sshd.logins()).toBe(1)
     for (const client of [...clients, first]) await client.disconnect()
-    await waitFor('the end of the connection', () => /Closing connection|Connection closed/.test(sshd.stderr()), {
+    await waitFor('the end of the connection', () => /Disconnected from user/.test(sshd.stderr()), {
       describe: sshd.stderr,
     })
     await runOk(['nbdinfo', uri])
