@@ -173,7 +173,7 @@ async function negotiateUpstream(link: ServerLink, wants: UpstreamWants) {
  * The upstream's block sizes, cut to what the relay carries and to what may be told (proto.md, "Size constraints"):
  * what is preferred MUST be 512 at least, and no more than the largest payload.
  */
-function cutSizes({ minimum, preferred, maximumPayload }: BlockSize): BlockSize {
+export function cutSizes({ minimum, preferred, maximumPayload }: BlockSize): BlockSize {
   const most = Math.min(maximumPayload, MAX_PAYLOAD_BYTES)
   const cut = Math.min(Math.max(preferred, MIN_PREFERRED_BYTES), MAX_PAYLOAD_BYTES)
   return { minimum, preferred: cut, maximumPayload: Math.max(most, cut) }

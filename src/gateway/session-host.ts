@@ -22,7 +22,7 @@ import { bidFarewell } from './farewell.ts'
 import { checkLuks } from './luks-check.ts'
 import { offenceOfRefusal } from './offences.ts'
 import { openBy } from './open-by.ts'
-import { fitsSizes, type OpenExport, selectedOf } from './open-export.ts'
+import { cutSizes, fitsSizes, type OpenExport, selectedOf } from './open-export.ts'
 import type { Rate } from './rates.ts'
 import { refusal, shuttingDown } from './refusals.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
@@ -161,9 +161,11 @@ export class SessionHost implements Host<OpenExport> {
       if (!(error instanceof UpstreamError)) throw error
       this.#forget()
       if (wants.enter) this.#leave()
-      const isSizeWanted = error.cause instanceof OptionRefused && error.cause.reply === Rep.ERR_BLOCK_SIZE_REQD
-      if (isSizeWanted && !wants.blockSize)
-        return refusal(Rep.ERR_BLOCK_SIZE_REQD, 'ask for block sizes and keep to them')
+      const { cause } = error
+      if (cause instanceof OptionRefused && cause.reply === Rep.ERR_BLOCK_SIZE_REQD && !wants.blockSize) {
+        const wanted = cause.blockSize && cutSizes(cause.blockSize)
+        return { ...refusal(Rep.ERR_BLOCK_SIZE_REQD, 'ask for block sizes and keep to them'), blockSize: wanted }
+      }
       this.audit.refused(this.#asker, { export: name, reason: 'upstream failed', rule: ruling.rule, code: error.code })
       log.error({ ...this.#base, export: printable(name), code: error.code, err: error }, 'upstream failed')
       return refusal(Rep.ERR_PLATFORM, 'the server behind this export can not be used now; its operator can see why')

@@ -62,12 +62,15 @@ export interface UpstreamExport {
 export class OptionRefused extends Error {
   readonly option: Opt
   readonly reply: number
+  /** The block sizes that it had told before. */
+  readonly blockSize: BlockSize | undefined
 
-  constructor(option: Opt, reply: number, text: string) {
+  constructor(option: Opt, reply: number, text: string, blockSize?: BlockSize) {
     super(`${nameOf(Opt, option)} refused with ${nameOf(Rep, reply)}${text === '' ? '' : `: ${text}`}`)
     this.name = 'OptionRefused'
     this.option = option
     this.reply = reply
+    this.blockSize = blockSize
   }
 }
 
@@ -133,10 +136,11 @@ export async function enter(connected: Connected, name: string, wants: UpstreamW
   )
   let facts: { sizeBytes: bigint; flags: number } | undefined
   let blockSize: BlockSize = DEFAULT_BLOCK_SIZE
+  let told: BlockSize | undefined
   for (let count = 0; count < MAX_REPLIES.go; count++) {
     const { reply, data } = await readReply(wire, Opt.GO)
     if (reply === Rep.ERR_UNSUP) return checked({ ...(await exportName(connected, name)), ...agreed })
-    if (isErrorReply(reply)) throw refused(Opt.GO, reply, data)
+    if (isErrorReply(reply)) throw refused(Opt.GO, reply, data, told)
     if (reply === Rep.ACK) {
       if (facts === undefined) throw new ProtocolError('BAD_REPLY', 'GO acknowledged without INFO_EXPORT')
       return checked({ ...facts, blockSize, ...agreed })
@@ -144,6 +148,7 @@ export async function enter(connected: Connected, name: string, wants: UpstreamW
     if (reply !== Rep.INFO) throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to GO`)
     const info = decodeInfoReply(data)
     if (info.kind === 'export') facts = info
+    if (info.kind === 'block size') told = info
     if (info.kind === 'block size' && wants.blockSize !== false) blockSize = info
   }
   throw new ProtocolError('BAD_REPLY', 'endless replies to GO')
@@ -223,8 +228,8 @@ async function readReply(wire: Wire, option: Opt): Promise<{ reply: number; data
   return { reply: head.reply, data: await wire.read(head.lengthBytes) }
 }
 
-function refused(option: Opt, reply: number, data: Buffer): OptionRefused {
-  return new OptionRefused(option, reply, printable(data.toString('utf8')))
+function refused(option: Opt, reply: number, data: Buffer, blockSize?: BlockSize): OptionRefused {
+  return new OptionRefused(option, reply, printable(data.toString('utf8')), blockSize)
 }
 
 /** Holds what the upstream says of its export against what can be. */

@@ -26,6 +26,8 @@ export interface Refusal {
   readonly reply: Rep
   /** For the person at the client; says nothing that the visitor may not know. */
   readonly message: string
+  /** What the client has to ask for and keep to: told ahead of ERR_BLOCK_SIZE_REQD. */
+  readonly blockSize?: BlockSize | undefined
 }
 
 /**

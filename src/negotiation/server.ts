@@ -6,7 +6,7 @@
 import { ClientFlag, HandshakeFlag, Info, Opt, Rep } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { CLIENT_FLAGS_SIZE, encodeExportNameReply, encodeGreeting } from '../protocol/handshake.ts'
-import { decodeInfoRequest } from '../protocol/info.ts'
+import { decodeInfoRequest, encodeInfoBlockSize } from '../protocol/info.ts'
 import { decodeMetaQuery, encodeMetaContext } from '../protocol/meta-context.ts'
 import { decodeOptionHeader, encodeOptionReply, encodeServerEntry, OPTION_HEADER_SIZE } from '../protocol/option.ts'
 import { decodeString } from '../protocol/strings.ts'
@@ -221,10 +221,13 @@ class Haggling<Export extends Opened> {
     return { structuredReplies, contexts, blockSize: !enter, enter, gone: this.#wire.gone }
   }
 
-  #refuseExport(option: number, refusal: Refusal): Promise<undefined> {
+  async #refuseExport(option: number, refusal: Refusal): Promise<undefined> {
     // proto.md, "SELECTIVETLS mode": TLS_REQD for exports that want TLS; for unknown ones too, so that nobody can tell. It
     // MUST NOT be said to any option but these.
     const isAsked = option === Opt.INFO || option === Opt.GO
+    // proto.md, "NBD_OPT_INFO": BLOCK_SIZE_REQD SHOULD come behind the sizes that it is about.
+    const { blockSize } = refusal
+    if (blockSize !== undefined && isAsked) await this.#reply(option, Rep.INFO, encodeInfoBlockSize(blockSize))
     const hidden = isAsked && refusal.reply === Rep.ERR_UNKNOWN && this.#host.tls === 'selective' && !this.#secure
     if (hidden) return this.#refuse(option, Rep.ERR_TLS_REQD, 'unknown export, or one that wants STARTTLS')
     return this.#refuse(option, refusal.reply, refusal.message)

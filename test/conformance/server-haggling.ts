@@ -3,7 +3,7 @@ import { expect } from 'vitest'
 import { COMMAND, ERROR, infoData, OPTION, option, Peer, REPLY, request, u16, u32 } from '../interop/hostile-support.ts'
 import { DISK_BYTES, DOOR } from './ground.ts'
 import { type Entry, notApplicable, notKept, proven } from './rows.ts'
-import { askAll, CAN, closed, errorOf, exportOf, infosOf, NOTHING, typesOf } from './wire.ts'
+import { askAll, CAN, closed, errorOf, exportOf, infosOf, NOTHING, optionReply, typesOf } from './wire.ts'
 
 const LONG = Buffer.alloc(4096, 'x').toString()
 
@@ -386,15 +386,18 @@ export const serverHaggling: readonly Entry[] = [
       }
     },
   ),
-  notKept(
-    'answers BLOCK_SIZE_REQD without the sizes ahead of it',
-    'the upstream has closed the matter before its sizes are known; the client asks with INFO_BLOCK_SIZE, which it must anyway',
+  proven(
+    'tells the sizes that the upstream insists on ahead of BLOCK_SIZE_REQD',
     { 'Option types': ['SHOULD ensure it first sends an `NBD_INFO_BLOCK_SIZE` information reply'] },
     async ({ greeted, fake }) => {
-      const refusing = (type: number) =>
-        type === OPTION.GO ? Buffer.from('0003e889045565a9000000078000000800000000', 'hex') : undefined
-      fake.use({ option: refusing })
-      expect(infosOf(await askAll(await greeted(), OPTION.GO, infoData('fake')), 3)).toHaveLength(1)
+      const sizes = Buffer.concat([u16(3), u32(4096), u32(65536), u32(1 << 20)])
+      const answer = Buffer.concat([optionReply(OPTION.GO, REPLY.INFO, sizes), optionReply(OPTION.GO, 0x8000_0008)])
+      fake.use({ option: type => (type === OPTION.GO ? answer : undefined) })
+      for (const type of [OPTION.INFO, OPTION.GO]) {
+        const replies = await askAll(await greeted(), type, infoData('fake'))
+        expect(typesOf(replies)).toEqual([REPLY.INFO, 0x8000_0008])
+        expect(replies[0]?.data).toEqual(sizes)
+      }
     },
   ),
   notKept(
