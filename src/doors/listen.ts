@@ -13,6 +13,9 @@ export interface Listener {
   readonly isOurs?: boolean
 }
 
+/** Connections that wait for accept, and the most that Linux allows by default: beyond them the kernel drops a SYN, whose sender waits a second. */
+export const BACKLOG = 4096
+
 /** What is there already: a socket that listens, or the only connection that there will ever be. */
 export type Given = Listener | { readonly connection: Socket }
 
@@ -42,7 +45,7 @@ export async function listen(
     return server
   }
   try {
-    server.listen(options)
+    server.listen({ ...options, backlog: BACKLOG })
     await once(server, 'listening')
   } catch (error) {
     throw listenError(place, error)

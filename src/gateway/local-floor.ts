@@ -9,6 +9,7 @@ import type { Telemetry } from '../observe/telemetry.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
+import { boundFloods } from './bounded-log.ts'
 import { DoorSet } from './door-set.ts'
 import { DrawnBudget } from './drawn-budget.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
@@ -16,7 +17,6 @@ import { LuksGuards } from './luks-check.ts'
 import { roomsHere } from './prepared-door.ts'
 import { type MakeBudget, RateBook } from './rates.ts'
 import { SessionBook } from './session-book.ts'
-import { TurnedAwayLog } from './turned-away.ts'
 
 /** All sessions in this process. */
 export class LocalFloor implements Floor {
@@ -29,7 +29,8 @@ export class LocalFloor implements Floor {
   readonly #drawn: MakeBudget
 
   constructor(plane: Plane) {
-    const { control, audit, preparing, log, limits, telemetry } = plane
+    const { control, audit, preparing, limits, telemetry } = plane
+    const log = boundFloods(plane.log)
     this.#telemetry = telemetry
     const settle = (conns: readonly number[]): Promise<void> => plane.settle(conns)
     this.#drawn = (name, perSecond) => new DrawnBudget(perSecond, (rate, count) => plane.rates.draw(name, rate, count))
@@ -67,7 +68,7 @@ export class LocalFloor implements Floor {
       known: () => limits.entered(),
       left: (address, wasKnown) => limits.leave(address, wasKnown),
       charge: (address, offence) => limits.charge(address, offence),
-      turnedAway: new TurnedAwayLog(log).say,
+      turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: error => log.error({ err: error }, 'door failed'),
     }
     this.#doorSet = new DoorSet({ reception, rooms: roomsHere(reception), log, handed: plane.handed })

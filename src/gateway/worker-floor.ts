@@ -5,19 +5,19 @@
  */
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
-import type { Accepted, Door } from '../doors/door.ts'
+import type { Accepted, Door, GateReception } from '../doors/door.ts'
 import type { Listener } from '../doors/listen.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
 import type { ExportTraffic } from '../observe/session-meters.ts'
 import { commonMs, type FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
+import { boundFloods } from './bounded-log.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
 import { GuardDesk } from './guard-desk.ts'
 import { LinkClosedError } from './link.ts'
 import { roomsElsewhere } from './prepared-door.ts'
-import { TurnedAwayLog } from './turned-away.ts'
 import { addressOf, type WorkerEnd, WorkerProcess } from './worker-process.ts'
 
 /** What workers run, and where their log lines go. */
@@ -49,17 +49,18 @@ export class WorkerFloor implements Floor {
   #isStopping = false
 
   constructor(plane: Plane, count: number, program: WorkerProgram) {
-    const { limits, log } = plane
+    const { limits } = plane
+    const log = boundFloods(plane.log)
     this.#plane = plane
     this.#program = program
     this.#count = count
     this.#guards = new GuardDesk(async conn => {
       await this.#all(worker => worker.link.ask('yieldLock', conn))
     })
-    const reception = {
-      admit: (address: string | undefined) => limits.admit(address),
-      turnedAway: new TurnedAwayLog(log).say,
-      failed: (error: Error) => log.error({ err: error }, 'door failed'),
+    const reception: GateReception = {
+      admit: address => limits.admit(address),
+      turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
+      failed: error => log.error({ err: error }, 'door failed'),
     }
     const rooms = roomsElsewhere((place, accepted) => this.#handOver(place, accepted))
     this.#doorSet = new DoorSet({ reception, rooms, log, handed: plane.handed })

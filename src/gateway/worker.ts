@@ -15,6 +15,7 @@ import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { DialQueue } from '../upstreams/dial-queue.ts'
+import { boundFloods } from './bounded-log.ts'
 import type { MainCalls, WorkerCalls, WorkerStart } from './calls.ts'
 import { createControl } from './control.ts'
 import { DrawnBudget } from './drawn-budget.ts'
@@ -25,7 +26,6 @@ import { type Frozen, type RemoteGuard, remoteGuards } from './remote-guards.ts'
 import { remoteAudit, remoteControl, remotePreparing } from './remote-plane.ts'
 import { RoomSet } from './room-set.ts'
 import { SessionBook } from './session-book.ts'
-import { TurnedAwayLog } from './turned-away.ts'
 
 /** The main process decides when a worker ends: a signal to the whole group reaches both. */
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
@@ -198,7 +198,7 @@ class Worker implements WorkerCalls {
   #run(config: Config, workers: number, isFirst: boolean): Running {
     const link = this.#link()
     const telemetry = this.#telemetry
-    const log = telemetry.hear(logLines(config.log.level, { write: line => link.tell('log', line) }))
+    const log = boundFloods(telemetry.hear(logLines(config.log.level, { write: line => link.tell('log', line) })))
     telemetry.events.listen(event => link.tell('event', event))
     const policy = createControl(config, new MemoryLeases(), each => link.ask('seek', each))
     const shared = {
@@ -257,7 +257,7 @@ class Worker implements WorkerCalls {
         if (conn === undefined) throw new TypeError('a visitor without a place')
         book.enter(visitor, conn)
       },
-      turnedAway: new TurnedAwayLog(log).say,
+      turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: error => log.error({ err: error }, 'door failed'),
     }
   }
