@@ -11,7 +11,7 @@ import { startNbdkit, startNbdServer, startQemuNbd } from '../support/servers.ts
 import { isConnectable } from '../support/wait.ts'
 import { AS_NOBODY } from './fio-home.ts'
 
-export const SIZE_MIB = 8
+export const SIZE_MIB = 4
 const MIB = 1024 * 1024
 
 export const SERVERS = ['nbd-server', 'nbdkit', 'qemu-nbd', 'qemu-storage-daemon', 'file:'] as const
