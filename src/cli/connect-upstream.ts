@@ -1,7 +1,7 @@
 /** What `nbdgate connect` dials, made of its URI and its options. */
 import { join, resolve } from 'node:path'
 import type { UpstreamConfig } from '../config/config.ts'
-import { parseUpstreamUri } from '../config/upstream-uri.ts'
+import { MAX_CONNECTIONS, parseUpstreamUri } from '../config/upstream-uri.ts'
 import { UsageError } from './errors.ts'
 import { sshFileProblems } from './load.ts'
 
@@ -13,6 +13,7 @@ export interface FarEndFlags {
   readonly export?: string
   readonly identity?: string
   readonly knownHosts?: string
+  readonly connections?: string
 }
 
 type FarEnd = Exclude<UpstreamConfig, { kind: 'file' }>
@@ -44,7 +45,9 @@ export function farEnd(text: string, flags: FarEndFlags): FarEnd {
   }
   const [broken] = sshFileProblems(flags)
   if (broken !== undefined) throw new UsageError(broken.problem)
-  return { ...place, export: name, ...material, identity: absolute(identity), knownHosts: absolute(knownHosts) }
+  const connections = connectionsOf(flags.connections)
+  const files = { ...material, identity: absolute(identity), knownHosts: absolute(knownHosts) }
+  return { ...place, export: name, ...files, ...(connections !== undefined && { connections }) }
 }
 
 function materialOf(folder: string | undefined, { ca, cert, key }: FarEndFlags): Pick<FarEnd, 'ca' | 'cert' | 'key'> {
@@ -56,6 +59,13 @@ function materialOf(folder: string | undefined, { ca, cert, key }: FarEndFlags):
   }
   const file = (name: string): string => resolve(join(folder, name))
   return { ca: file('ca-cert.pem'), cert: file('client-cert.pem'), key: file('client-key.pem') }
+}
+
+function connectionsOf(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const connections = /^\d{1,2}$/.test(text) ? Number(text) : 0
+  if (connections >= 1 && connections <= MAX_CONNECTIONS) return connections
+  throw new UsageError(`--connections is a number from 1 to ${MAX_CONNECTIONS}`)
 }
 
 function absolute(file: string | undefined): string | undefined {

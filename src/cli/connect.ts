@@ -41,6 +41,10 @@ export function connectCommand(): Command {
     .option('--identity <file>', 'private key for nbd+ssh:// (default: the agent)')
     .option('--known-hosts <file>', 'keys of SSH hosts (default: ~/.ssh/known_hosts)')
     .option('--export <name>', 'export to ask for, where the URI names none')
+    .option(
+      '--connections <n>',
+      'spread each session over so many connections to the server (1 to 16), for long round trips',
+    )
     .option('--read-only', 'let nobody write, whatever the server grants')
     .option('--once', 'end when the first client has ended its sessions')
     .option('--verbose', 'say what happens also where standard error is no terminal')

@@ -219,6 +219,7 @@ function buildServer(checked: NonNullable<CheckedExport['from']>, { absolute }: 
   const found = (uri: UpstreamUri): UpstreamUri => (uri.kind === 'unix' ? { ...uri, path: absolute(uri.path) } : uri)
   if (!('uri' in checked)) return found(checked)
   const { uri, ca, cert, key, identity, 'known-hosts': knownHosts, 'proxy-protocol': proxyProtocol } = checked
+  const { connections } = checked
   return {
     ...found(uri),
     ...(ca !== undefined && { ca: absolute(ca) }),
@@ -227,6 +228,7 @@ function buildServer(checked: NonNullable<CheckedExport['from']>, { absolute }: 
     ...(identity !== undefined && { identity: absolute(identity) }),
     ...(knownHosts !== undefined && { knownHosts: absolute(knownHosts) }),
     ...(proxyProtocol !== undefined && { proxyProtocol }),
+    ...(connections !== undefined && { connections }),
   }
 }
 

@@ -296,7 +296,7 @@ export type StandingConfig = UpstreamConfig | WaysConfig
 
 /** What is reached as it stands: an NBD server, or a file or block device. */
 export type UpstreamConfig =
-  | (UpstreamUri & UpstreamMaterial & UpstreamProxy)
+  | (UpstreamUri & UpstreamMaterial & UpstreamProxy & UpstreamSpread)
   | { readonly kind: 'file'; readonly path: string }
 
 /** Paths: of PEM files for TLS, where `cert` and `key` come together; of a private key and known hosts for SSH. */
@@ -306,6 +306,11 @@ export interface UpstreamMaterial {
   readonly key?: string | undefined
   readonly identity?: string | undefined
   readonly knownHosts?: string | undefined
+}
+
+/** By how many connections a session reaches a server; absent: one. */
+export interface UpstreamSpread {
+  readonly connections?: number | undefined
 }
 
 /** Whether a server is told of the client in a PROXY header. */

@@ -14,7 +14,7 @@ import { outageKeys } from './outage-schema.ts'
 import { type Parsed, parsed, unparsed } from './parsed.ts'
 import { count, text } from './schema-parts.ts'
 import { parseAge, parseDuration, parseRate, parseSize } from './units.ts'
-import { parseUpstreamUri } from './upstream-uri.ts'
+import { MAX_CONNECTIONS, parseUpstreamUri } from './upstream-uri.ts'
 import { parseWhenBusy } from './when-busy.ts'
 
 /** Smaller files would be more of them than anybody wants. */
@@ -121,6 +121,12 @@ const longUri = z.strictObject({
     .enum(['v2'])
     .optional()
     .describe('Tells the upstream who the client is, in a PROXY header in front of NBD; it has to expect one.'),
+  connections: z
+    .int({ error: `must be a number from 1 to ${MAX_CONNECTIONS}`, abort: true })
+    .min(1, `must be a number from 1 to ${MAX_CONNECTIONS}`)
+    .max(MAX_CONNECTIONS, `must be a number from 1 to ${MAX_CONNECTIONS}`)
+    .optional()
+    .describe('Connections that each session is spread over, for lines with a long round trip.'),
 })
 
 const argv = z

@@ -39,6 +39,9 @@ export interface SshUri {
 /** IANA's port for NBD; the default of a URI (doc/uri.md, "NBD URI authority"). */
 export const NBD_PORT = 10809
 
+/** Connections that a session may have to its upstream. */
+export const MAX_CONNECTIONS = 16
+
 /** IANA's port for SSH. */
 const SSH_PORT = 22
 

@@ -36,6 +36,8 @@ export interface OpenExport extends Opened {
   readonly contextIds: ContextIds
   /** The upstream was asked for its block sizes, and may insist on them. */
   readonly hasBlockSize: boolean
+  /** Transmission flags as the upstream sent them. */
+  readonly upstreamFlags: number
   /** What it insists on is no more than what every client keeps to. */
   readonly isAnySize: boolean
 }
@@ -56,6 +58,10 @@ export interface Opening {
   readonly client?: ProxiedClient | undefined
   /** SSH connections to share. */
   readonly ssh?: SshPool | undefined
+  /** Which of several connections of the session it is. */
+  readonly lane?: number | undefined
+  /** Told why the session is spread over fewer connections than it was to be, or over none. */
+  readonly notSpread?: ((why: string) => void) | undefined
 }
 
 /**
@@ -65,7 +71,7 @@ export interface Opening {
 export async function openExport(opening: Opening): Promise<OpenExport> {
   const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh, contexts: wanted } = opening
   const header = proxyHeader(opening)
-  const wants = { readOnly: rights === 'read' }
+  const wants = { readOnly: rights === 'read', lane: opening.lane }
   const facts = await within(CONNECT_MS, async signal => {
     const link = await connectUpstream(upstream, wants, signal, ssh)
     if (header !== undefined) link.stream.write(header)
@@ -86,6 +92,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     // proto.md, "NBD_FLAG_CAN_MULTI_CONN": the upstream's promise, for it is the upstream that keeps it; not where the
     // client's next connection could be told something else.
     flags: cutFlags(facts.flags, rights, structured) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN),
+    upstreamFlags: facts.flags,
     blockSize: cutSizes(facts.blockSize),
     stream: facts.stream,
     rights,

@@ -310,7 +310,7 @@ export class SessionHost implements Host<OpenExport> {
       return refusal(reason === 'state' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
     }
     const { structuredReplies, contexts, blockSize } = wants
-    const { dials } = this.#context
+    const { dials, log } = this.#context
     const client = proxiedClient(this.#visitor, this.#secured)
     this.#upstream = granted.upstream
     this.#canMultiply = canMultiply
@@ -325,6 +325,7 @@ export class SessionHost implements Host<OpenExport> {
       canMultiply,
       client,
       ssh: dials.ssh,
+      notSpread: (why: string) => log.warn({ ...this.#base, export: printable(name), why }, 'not all connections'),
     }
     const sinceMs = commonMs()
     const outage = besideOthers(granted.outage, this.#acquired?.place.others)

@@ -39,7 +39,7 @@ export type Link =
  */
 export async function connectUpstream(
   config: UpstreamConfig,
-  wants: { readonly readOnly: boolean },
+  wants: { readonly readOnly: boolean; readonly lane?: number | undefined },
   signal: AbortSignal,
   ssh: SshPool = new SshPool(),
 ): Promise<Link> {
@@ -48,7 +48,7 @@ export async function connectUpstream(
     return { kind: 'file', stream: new DuplexStream(stream), ...facts }
   }
   if (config.kind === 'ssh') {
-    const stream = new DuplexStream(await ssh.dial(config, signal))
+    const stream = new DuplexStream(await ssh.dial(config, signal, wants.lane))
     return { kind: 'server', stream, export: config.export, secure: undefined }
   }
   const address = config.kind === 'tcp' ? { host: config.host, port: config.port } : { path: config.path }

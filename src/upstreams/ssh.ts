@@ -17,9 +17,12 @@ interface Shared {
 export class SshPool {
   readonly #shared = new Map<string, Shared>()
 
-  /** Opens a channel to the upstream. @throws UpstreamError DIAL or HANDSHAKE */
-  async dial(config: SshConfig, signal: AbortSignal): Promise<Duplex> {
-    const key = JSON.stringify([config.host, config.port, config.user, config.identity, config.knownHosts])
+  /**
+   * Opens a channel to the upstream. Those of another `lane` have another connection.
+   * @throws UpstreamError DIAL or HANDSHAKE
+   */
+  async dial(config: SshConfig, signal: AbortSignal, lane = 0): Promise<Duplex> {
+    const key = JSON.stringify([config.host, config.port, config.user, config.identity, config.knownHosts, lane])
     const before = this.#shared.get(key)
     try {
       return await this.#open(key, config, signal)
