@@ -1,5 +1,6 @@
 // A session over several connections to its upstream, with a long line in between.
 import { readFile } from 'node:fs/promises'
+import type { NetConnectOpts } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { seededFile, sha256 } from '../support/disk.ts'
@@ -21,8 +22,11 @@ const test = base
   .extend('line', async ({}, { onCleanup }) => {
     const lines: SlowLine[] = []
     onCleanup(async () => void (await Promise.all(lines.map(line => line.close()))))
-    return async (to: Parameters<typeof openSlowLine>[0]['to'], delayMs = LINE.delayMs): Promise<SlowLine> => {
-      const line = await openSlowLine({ ...LINE, to, delayMs })
+    return async (
+      to: NetConnectOpts | ((nth: number) => NetConnectOpts),
+      delayMs = LINE.delayMs,
+    ): Promise<SlowLine> => {
+      const line = await openSlowLine({ ...LINE, to: typeof to === 'function' ? to : () => to, delayMs })
       lines.push(line)
       return line
     }
@@ -149,5 +153,33 @@ requires(
     expect(await connections(/ Read /)).toBe(1)
     const warned = await running.waitForLog(({ msg }) => msg === 'not all connections')
     expect(warned).toMatchObject({ export: 'disk', why: 'the upstream does not offer CAN_MULTI_CONN' })
+  })
+
+  test('is over as many connections as there are, and over one where another shows another export', async ({
+    dir,
+    told,
+    nbdkit,
+    gateway,
+    line,
+  }) => {
+    const { disk, socket, connections } = await told()
+    const other = await nbdkit('memory', '1M')
+    const fewer = await line(nth => ({ path: nth <= 3 ? socket : join(dir, 'nobody.sock') }), 0)
+    const mixed = await line(nth => ({ path: nth === 1 ? socket : other }), 0)
+    const exports = Object.entries({ fewer, mixed }).map(([name, { port }]) => {
+      return { name, upstream: { uri: `nbd://127.0.0.1:${port}`, connections: 5 }, allow: [ANYONE] }
+    })
+    const running = await gateway(config([tcpDoor()], exports))
+    const warnings = (name: string) =>
+      running.log().filter(line => line.msg === 'not all connections' && line.export === name)
+    for (const [name, count] of Object.entries({ mixed: 1, fewer: 4 })) {
+      const copy = join(dir, 'copy.img')
+      await runOk(['nbdcopy', '--connections=1', `nbd://${running.address('tcp')}/${name}`, copy])
+      expect(await sha256(copy)).toBe(await sha256(disk))
+      // All that there have been, with that of `mixed`.
+      expect(await connections(/ Read /)).toBe(count)
+    }
+    expect(warnings('mixed')).toMatchObject([{ why: 'the upstream shows another export on another connection' }])
+    expect(warnings('fewer')).toMatchObject([{ why: expect.stringMatching(/^3 of 5 connections: ./) }])
   })
 })

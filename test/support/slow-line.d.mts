@@ -13,9 +13,9 @@ export interface SlowLine {
   close(): Promise<void>
 }
 
-/** Opens a line to `to`: what is sent arrives after `delayMs`, and `windowBytes` are on their way at once at most. */
+/** Opens a line to what `to` says of each connection, counted from 1: what is sent arrives after `delayMs`, and `windowBytes` are on their way at once at most. */
 export function openSlowLine(options: {
-  readonly to: NetConnectOpts
+  readonly to: (nth: number) => NetConnectOpts
   readonly delayMs: number
   readonly windowBytes: number
 }): Promise<SlowLine>

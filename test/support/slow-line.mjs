@@ -8,14 +8,14 @@ import { connect, createServer } from 'node:net'
 
 const HOST = '127.0.0.1'
 
-/** @param {{ to: import('node:net').NetConnectOpts, delayMs: number, windowBytes: number }} options */
+/** @param {{ to: (nth: number) => import('node:net').NetConnectOpts, delayMs: number, windowBytes: number }} options */
 export async function openSlowLine({ to, delayMs, windowBytes }) {
   /** @type {Set<readonly [import('node:net').Socket, import('node:net').Socket]>} */
   const open = new Set()
   let opened = 0
   const server = createServer({ allowHalfOpen: true, noDelay: true }, near => {
     opened++
-    const far = connect({ ...to, allowHalfOpen: true, noDelay: true })
+    const far = connect({ ...to(opened), allowHalfOpen: true, noDelay: true })
     const pair = /** @type {const} */ ([near, far])
     open.add(pair)
     for (const [one, other] of [pair, /** @type {const} */ ([far, near])]) {

@@ -35,6 +35,14 @@ describe('the far end', () => {
     expect(() => farEnd('nbds://gw/disk?tls-certificates=/x', { ca: '/a' })).toThrow(UsageError)
   })
 
+  it('takes a number of connections from 1 to 16, and no other', () => {
+    expect(farEnd('nbds://gw/disk', { connections: '8' })).toMatchObject({ connections: 8 })
+    expect(farEnd('nbds://gw/disk', {})).not.toHaveProperty('connections')
+    for (const connections of ['0', '17', '-1', '1.5', '8x', '']) {
+      expect(() => farEnd('nbds://gw/disk', { connections }), connections).toThrow(UsageError)
+    }
+  })
+
   it('goes by SSH, with keys of SSH only', () => {
     const uri = 'nbd+ssh://me@gw:2222/disk?socket=/s'
     expect(farEnd(uri, { knownHosts: '/dev/null' })).toMatchObject({

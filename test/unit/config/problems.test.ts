@@ -304,6 +304,18 @@ describe('keys of later versions are refused by name', () => {
     ])
   })
 
+  test('connections', () => {
+    for (const count of ['0', '17', '1.5', 'many']) {
+      expect(problemsOf(withExport(`    upstream: { uri: "nbds://h/x", connections: ${count} }`))).toEqual([
+        expect.stringContaining('`connections` must be a number from 1 to 16'),
+      ])
+    }
+    for (const upstream of ['file: disk.img', 'spawn: [nbdkit, -U, "{socket}"]']) {
+      const problems = problemsOf(withExport(`    upstream: { ${upstream}, connections: 8 }`))
+      expect(problems, upstream).toEqual([expect.stringContaining('connections')])
+    }
+  })
+
   test('identities', () => {
     expect(problemsOf(withUpstream('    allow: [{ who: psk:bob, rights: read }]\n    deny: [ssh:user=bob]'))).toEqual([
       '6:20: psk: needs a tls door with `psk`, and there is none',
