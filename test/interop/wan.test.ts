@@ -123,7 +123,9 @@ requires(
     const { disk, socket } = await told()
     const slow = await line({ path: socket })
     const upstream = { uri: `nbd://127.0.0.1:${slow.port}`, connections: 4 }
-    const running = await gateway(config([tcpDoor()], [{ name: 'disk', upstream, allow: [ANYONE] }]))
+    // Without the buffer FLUSH fails, as it does whenever an upstream has died with writes that were not flushed.
+    const entry = { name: 'disk', upstream, allow: [ANYONE], 'replay-buffer': '64MiB' }
+    const running = await gateway(config([tcpDoor()], [entry]))
     const uri = `nbd://${running.address('tcp')}/disk`
     const other = await seededFile(join(dir, 'other.img'), SIZE_MIB, 3)
     const copying = runOk(['nbdcopy', '--connections=1', '--flush', other, uri])
