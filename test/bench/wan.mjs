@@ -36,7 +36,11 @@ async function main() {
   await waitFor(() => existsSync(storage))
   const certs = await makePki(dir)
   const far = await startGateway(certs, storage)
-  line = await openSlowLine({ to: () => ({ host: '127.0.0.1', port: far }), delayMs: DELAY_MS, windowBytes: WINDOW_BYTES })
+  line = await openSlowLine({
+    to: () => ({ host: '127.0.0.1', port: far }),
+    delayMs: DELAY_MS,
+    windowBytes: WINDOW_BYTES,
+  })
   const ends = { one: await startConnect(certs, 1), several: await startConnect(certs, CONNECTIONS) }
 
   const measures = {
