@@ -3,6 +3,7 @@ import { upstreamText } from '../config/upstream-text.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import { type OpenExport, type Opening, openExport } from './open-export.ts'
+import { splitExport } from './split-export.ts'
 import { spreadExport } from './spread-export.ts'
 
 /** An export as it was opened, and by which way. */
@@ -23,7 +24,8 @@ export async function openBy(
 ): Promise<OpenedBy> {
   const open = async (way: UpstreamConfig): Promise<OpenedBy> => {
     const opened = await dials.run(way, () => openExport({ ...opening, upstream: way }))
-    return { opened: await accept(await spreadExport(opened, { ...opening, upstream: way }, dials)), way }
+    const spread = await spreadExport(opened, { ...opening, upstream: way }, dials)
+    return { opened: await accept(splitExport(spread)), way }
   }
   if (upstream.kind !== 'ways') return await open(upstream)
   const failures: { readonly way: UpstreamConfig; readonly error: UpstreamError }[] = []

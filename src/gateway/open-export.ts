@@ -34,12 +34,14 @@ export interface OpenExport extends Opened {
   readonly structured: { readonly client: boolean; readonly upstream: boolean }
   /** The upstream's id of each selected context → the client's, which is its place in `contexts`. */
   readonly contextIds: ContextIds
-  /** The upstream was asked for its block sizes, and may insist on them. */
+  /** It was opened for a client that has asked for block sizes. */
   readonly hasBlockSize: boolean
   /** Transmission flags as the upstream sent them. */
   readonly upstreamFlags: number
-  /** What it insists on is no more than what every client keeps to. */
-  readonly isAnySize: boolean
+  /** What every offset and length has to be a multiple of: the upstream was promised so. */
+  readonly alignment: number
+  /** Most bytes of a READ or WRITE that the upstream takes in one; undefined: as many as any client may ask for. */
+  readonly partBytes: number | undefined
 }
 
 /** What an export is opened with. */
@@ -76,7 +78,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     const link = await connectUpstream(upstream, wants, signal, ssh)
     if (header !== undefined) link.stream.write(header)
     return link.kind === 'file'
-      ? { ...link, structuredReplies: false, contexts: [] }
+      ? { ...link, structuredReplies: false, contexts: [], keepsSizes: true }
       : await negotiateUpstream(link, { structuredReplies, contexts: wanted, blockSize: opening.blockSize })
   })
   const structured = { client: structuredReplies, upstream: facts.structuredReplies }
@@ -100,7 +102,8 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     structured,
     contexts: contexts.map(context => context.name),
     hasBlockSize: opening.blockSize !== false,
-    isAnySize: facts.blockSize.minimum === 1 && facts.blockSize.maximumPayload >= MAX_PAYLOAD_BYTES,
+    partBytes: partOf(facts.blockSize),
+    alignment: facts.keepsSizes ? facts.blockSize.minimum : 1,
     contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
   }
 }
@@ -112,10 +115,15 @@ export function selectedOf(opened: OpenExport | undefined): readonly string[] {
 
 /**
  * Whether an export was opened as a client wants it that has asked for block sizes, or has not: an upstream that was asked
- * for them insists on them, which a client that did not ask can not know.
+ * for them may insist on a minimum, which a client that did not ask can not know.
  */
 export function fitsSizes(opened: OpenExport | undefined, isAsked: boolean): boolean {
-  return opened?.hasBlockSize === isAsked || (!isAsked && opened?.isAnySize === true)
+  return opened?.hasBlockSize === isAsked || (!isAsked && opened?.alignment === 1)
+}
+
+/** In multiples of what it prefers. */
+function partOf({ preferred, maximumPayload }: BlockSize): number | undefined {
+  return maximumPayload >= MAX_PAYLOAD_BYTES ? undefined : maximumPayload - (maximumPayload % preferred)
 }
 
 /** Runs with a signal that is aborted after `ms`. Of AbortSignal.timeout the timer would outlive most sessions. */

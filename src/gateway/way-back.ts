@@ -109,7 +109,8 @@ function differenceOf(before: OpenExport, now: OpenExport): string | undefined {
   const isReadOnly = now.flags & ~before.flags & TransmissionFlag.READ_ONLY
   if (lacks !== 0 || isReadOnly !== 0) return `it has flags ${hex(now.flags)}, not ${hex(before.flags)}`
   const isSmaller = now.blockSize.maximumPayload < before.blockSize.maximumPayload
-  if (now.blockSize.minimum > before.blockSize.minimum || isSmaller) return 'it has other block sizes'
+  if (now.blockSize.minimum > before.blockSize.minimum || now.alignment > before.alignment || isSmaller)
+    return 'it has other block sizes'
   if (now.structured.upstream !== before.structured.upstream) return 'it has another kind of replies'
   return now.contextIds.size === before.contextIds.size ? undefined : 'it has other metadata contexts'
 }

@@ -53,6 +53,8 @@ export interface UpstreamExport {
   /** Transmission flags as the upstream sent them. */
   readonly flags: number
   readonly blockSize: BlockSize
+  /** The upstream was promised that its block sizes are kept to. */
+  readonly keepsSizes: boolean
   readonly structuredReplies: boolean
   /** The metadata contexts that were found: listed, or selected. */
   readonly contexts: readonly MetaContext[]
@@ -111,7 +113,10 @@ export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>):
 export interface UpstreamWants {
   readonly structuredReplies: boolean
   readonly contexts?: ContextWants | undefined
-  /** Not asked for its block sizes, a server has to take what the spec's defaults allow for. True without this. */
+  /**
+   * Enters with a promise to keep to the block sizes. True without this; with false they are asked for all the same, by
+   * INFO, which promises nothing, and promised only to a server that insists.
+   */
   readonly blockSize?: boolean | undefined
 }
 
@@ -122,7 +127,7 @@ export interface UpstreamWants {
  */
 export async function enter(connected: Connected, name: string, wants: UpstreamWants): Promise<UpstreamExport> {
   const { wire } = connected
-  const plain = { structuredReplies: false, contexts: [] }
+  const plain = { structuredReplies: false, contexts: [], keepsSizes: false }
   const { oldstyle } = connected
   // It can not be asked for a name: what it has is the default export.
   if (oldstyle !== undefined && name !== '') throw new ProtocolError('BAD_REPLY', 'an oldstyle server has no names')
@@ -131,27 +136,51 @@ export async function enter(connected: Connected, name: string, wants: UpstreamW
   const structuredReplies = wants.structuredReplies && (await agree(wire, Opt.STRUCTURED_REPLY))
   const contexts = structuredReplies ? await findContexts(wire, name, wants.contexts) : []
   const agreed = { structuredReplies, contexts }
-  await wire.write(
-    encodeOption(Opt.GO, encodeInfoRequest({ name, infos: wants.blockSize === false ? [] : [Info.BLOCK_SIZE] })),
-  )
+  if (wants.blockSize === false) {
+    // proto.md, "Size constraints": INFO tells them without a commitment.
+    const looked = await ask(wire, Opt.INFO, name, true)
+    const blockSize = looked.kind === 'facts' ? looked.blockSize : DEFAULT_BLOCK_SIZE
+    const entered = await ask(wire, Opt.GO, name, false)
+    if (entered.kind === 'facts') return checked({ ...entered, ...agreed, blockSize, keepsSizes: false })
+    if (entered.kind === 'unsupported') {
+      return checked({ ...(await exportName(connected, name)), ...agreed, keepsSizes: false })
+    }
+  }
+  const entered = await ask(wire, Opt.GO, name, true)
+  if (entered.kind === 'facts') return checked({ ...entered, ...agreed, keepsSizes: true })
+  if (entered.kind === 'sizes wanted') throw entered.refused
+  return checked({ ...(await exportName(connected, name)), ...agreed, keepsSizes: false })
+}
+
+type Answer =
+  | { readonly kind: 'facts'; readonly sizeBytes: bigint; readonly flags: number; readonly blockSize: BlockSize }
+  | { readonly kind: 'unsupported' }
+  /** ERR_BLOCK_SIZE_REQD. */
+  | { readonly kind: 'sizes wanted'; readonly refused: OptionRefused }
+
+/** Asks what an export is, or for it; for its block sizes too if `sizes`. @throws OptionRefused for any other refusal */
+async function ask(wire: Wire, option: typeof Opt.INFO | typeof Opt.GO, name: string, sizes: boolean): Promise<Answer> {
+  await wire.write(encodeOption(option, encodeInfoRequest({ name, infos: sizes ? [Info.BLOCK_SIZE] : [] })))
   let facts: { sizeBytes: bigint; flags: number } | undefined
   let blockSize: BlockSize = DEFAULT_BLOCK_SIZE
   let told: BlockSize | undefined
   for (let count = 0; count < MAX_REPLIES.go; count++) {
-    const { reply, data } = await readReply(wire, Opt.GO)
-    if (reply === Rep.ERR_UNSUP) return checked({ ...(await exportName(connected, name)), ...agreed })
-    if (isErrorReply(reply)) throw refused(Opt.GO, reply, data, told)
+    const { reply, data } = await readReply(wire, option)
+    if (reply === Rep.ERR_UNSUP) return { kind: 'unsupported' }
+    if (reply === Rep.ERR_BLOCK_SIZE_REQD) return { kind: 'sizes wanted', refused: refused(option, reply, data, told) }
+    if (isErrorReply(reply)) throw refused(option, reply, data, told)
     if (reply === Rep.ACK) {
-      if (facts === undefined) throw new ProtocolError('BAD_REPLY', 'GO acknowledged without INFO_EXPORT')
-      return checked({ ...facts, blockSize, ...agreed })
+      if (facts === undefined) throw new ProtocolError('BAD_REPLY', `${nameOf(Opt, option)} without INFO_EXPORT`)
+      return { ...facts, kind: 'facts', blockSize }
     }
-    if (reply !== Rep.INFO) throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to GO`)
+    if (reply !== Rep.INFO)
+      throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to ${nameOf(Opt, option)}`)
     const info = decodeInfoReply(data)
     if (info.kind === 'export') facts = info
     if (info.kind === 'block size') told = info
-    if (info.kind === 'block size' && wants.blockSize !== false) blockSize = info
+    if (info.kind === 'block size' && sizes) blockSize = info
   }
-  throw new ProtocolError('BAD_REPLY', 'endless replies to GO')
+  throw new ProtocolError('BAD_REPLY', `endless replies to ${nameOf(Opt, option)}`)
 }
 
 /** What the upstream LISTs. @throws ProtocolError, StreamError, OptionRefused */

@@ -1,4 +1,4 @@
-import type { ProtocolError } from '../protocol/errors.ts'
+import { ProtocolError } from '../protocol/errors.ts'
 
 /** How a session's transmission phase ended. */
 export type RelayEnd =
@@ -12,3 +12,10 @@ export type RelayEnd =
   | { readonly kind: 'violation'; readonly side: 'client' | 'upstream'; readonly error: ProtocolError }
   /** Somebody asked for the end. */
   | { readonly kind: 'stopped'; readonly reason: string }
+
+/** The upstream has closed, or has been closed over what it sent. */
+export function upstreamEnd(error: Error | undefined): RelayEnd {
+  return error instanceof ProtocolError
+    ? { kind: 'violation', side: 'upstream', error }
+    : { kind: 'upstream gone', error }
+}

@@ -14,6 +14,8 @@ export interface RelayOptions {
   /** Transmission flags as the client was told them. */
   readonly flags: number
   readonly structured: ReplyKinds
+  /** What every offset and length has to be a multiple of; 1 without this. */
+  readonly alignment?: number | undefined
   /** What holds the client's requests back. */
   readonly throttle: Throttle
   /** What the client sent ahead of the answer to GO. */

@@ -26,6 +26,8 @@ export interface RequestRules {
   /** Transmission flags as the client was told them. */
   readonly flags: number
   readonly structured: ReplyKinds
+  /** What every offset and length has to be a multiple of, a power of two; 1 without this. */
+  readonly alignment?: number | undefined
   readonly throttle: Throttle
   /** Once it is on, nothing passes any more. */
   readonly shutdown?: { readonly isOn: boolean } | undefined
@@ -98,6 +100,8 @@ export class RequestGrammar implements Grammar {
   readonly #passedFlags: number
   /** The size as a number, or -1 when it is too large to be one exactly. */
   readonly #size: number
+  /** Bits that no offset and no length may have. */
+  readonly #misaligned: number
   #gathered: Gathered | undefined
 
   constructor(rules: RequestRules, pending: Pending, counters: Counters, outward: Outward) {
@@ -112,6 +116,7 @@ export class RequestGrammar implements Grammar {
     // proto.md, "NBD_CMD_FLAG_FUA": a client SHOULD NOT set it on what does not write. A READ that is lifted comes back as
     // one chunk, which is all that DF asks for; the upstream does not know the flag.
     this.#passedFlags = ~(CmdFlag.FUA | (rules.structured.upstream ? 0 : CmdFlag.DF))
+    this.#misaligned = (rules.alignment ?? 1) - 1
     this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
   }
 
@@ -224,6 +229,8 @@ export class RequestGrammar implements Grammar {
     if ((type === Cmd.READ || type === Cmd.WRITE) && length > MAX_PAYLOAD_BYTES) return Err.INVAL
     // proto.md leaves requests of no length unspecified; servers differ, so that is decided here.
     if (length === 0) return Err.INVAL
+    // proto.md, "Size constraints": SHOULD report EINVAL for what is not aligned to the minimum block size.
+    if (((low | length) & this.#misaligned) !== 0) return Err.INVAL
     if (this.#isBeyond(high, low, length)) return changes && type !== Cmd.TRIM ? Err.NOSPC : Err.INVAL
     return Err.NONE
   }

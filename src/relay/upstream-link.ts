@@ -1,3 +1,4 @@
+import { ProtocolError } from '../protocol/errors.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 
 /**
@@ -104,7 +105,8 @@ export class UpstreamLink implements ByteStream {
         if (isCurrent() && !lose()) this.#sink?.ended()
       },
       closed: error => {
-        if (!isCurrent() || lose(error)) return
+        // One that has closed over what it was sent is not lost: another connection would be sent the same.
+        if (!isCurrent() || (!(error instanceof ProtocolError) && lose(error))) return
         this.#state = 'over'
         this.#sink?.closed(error)
       },

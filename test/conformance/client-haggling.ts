@@ -120,7 +120,7 @@ export const clientHaggling: readonly Entry[] = [
     },
     async ({ insideFake, fake }) => {
       const peer = await insideFake({})
-      expect(fake.last.options.map(({ type }) => type)).toEqual([OPTION.GO])
+      expect(fake.last.options.map(({ type }) => type)).toEqual([OPTION.INFO, OPTION.GO])
       expect(await errorOf(peer, { type: COMMAND.BLOCK_STATUS, length: 512 })).toBe(ERROR.EINVAL)
       expect(fake.last.requests).toEqual([])
     },
@@ -261,7 +261,7 @@ export const clientHaggling: readonly Entry[] = [
     },
     async ground => {
       for (const infos of [[], [3]]) {
-        await goes(ground, { sizes: [1, 4096, 1 << 20] }, infos)
+        await goes(ground, { sizes: [512, 4096, 1 << 20] }, infos)
         const go = ground.fake.last.options.at(-1)
         expect([go?.type, go?.data]).toEqual([OPTION.GO, infoData('there', infos)])
       }

@@ -41,6 +41,7 @@ export const clientTls: readonly Entry[] = [
         expect(options.map(({ type, isSecure }) => [type, isSecure])).toEqual([
           [OPTION.STARTTLS, false],
           [OPTION.STRUCTURED_REPLY, true],
+          [OPTION.INFO, true],
           [OPTION.GO, true],
         ])
         expect(options[0]?.data).toHaveLength(0)

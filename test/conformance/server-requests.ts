@@ -2,7 +2,7 @@
 import { expect } from 'vitest'
 import { COMMAND, ERROR, infoData, OPTION, request, simpleReply, u16 } from '../interop/hostile-support.ts'
 import { DISK_BYTES } from './ground.ts'
-import { cited, type Entry, notApplicable, notKept, proven } from './rows.ts'
+import { cited, type Entry, notApplicable, proven } from './rows.ts'
 import { ask, askAll, CAN, CHUNK, chunkOf, closed, errorOf, exportOf, FLAG, message, NOTHING } from './wire.ts'
 
 const END = BigInt(DISK_BYTES)
@@ -459,9 +459,8 @@ export const serverRequests: readonly Entry[] = [
       ],
     },
   ),
-  notKept(
-    'passes misaligned requests of a client that has asked for block sizes on to the upstream',
-    'the upstream, which was asked for its sizes too, refuses them; requests are not split and not checked here yet',
+  proven(
+    'answers EINVAL to misaligned requests of a client that has asked for block sizes',
     {
       'Size constraints': ['MUST cleanly error commands that fall outside the constraints without corrupting data'],
       'Error values': ['or if a read or write request is not aligned to advertised minimum block sizes'],
@@ -470,7 +469,11 @@ export const serverRequests: readonly Entry[] = [
       fake.use({ sizes: [4096, 4096, 1 << 20] })
       const peer = await greeted()
       await askAll(peer, OPTION.GO, infoData('fake', [3]))
-      expect(await errorOf(peer, { type: COMMAND.READ, offset: 512n, length: 512 })).toBe(ERROR.EINVAL)
+      for (const type of [COMMAND.READ, COMMAND.TRIM, COMMAND.ZEROES, COMMAND.CACHE]) {
+        expect(await errorOf(peer, { type, offset: 512n, length: 4096 })).toBe(ERROR.EINVAL)
+        expect(await errorOf(peer, { type, offset: 4096n, length: 512 })).toBe(ERROR.EINVAL)
+      }
+      expect(fake.last.requests).toEqual([])
     },
   ),
   notApplicable('third-party messages: there are none', {

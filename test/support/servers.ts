@@ -125,7 +125,7 @@ export async function startNbdkit(dir: string, name: string, args: readonly stri
   return { socket, process }
 }
 
-/** Starts qemu-nbd for an image, raw unless `-f` is among the arguments, on a Unix socket in `dir`. */
+/** Starts qemu-nbd for an image, raw unless `-f` or `--image-opts` is among the arguments, on a Unix socket in `dir`. */
 export async function startQemuNbd(
   dir: string,
   name: string,
@@ -134,7 +134,7 @@ export async function startQemuNbd(
 ): Promise<SocketServer> {
   const socket = join(dir, `${name}.sock`)
   const pidFile = join(dir, `${name}.pid`)
-  const format = args.includes('-f') ? [] : ['-f', 'raw']
+  const format = args.includes('-f') || args.includes('--image-opts') ? [] : ['-f', 'raw']
   const own = ['-t', '-e', '16', '-k', socket, `--pid-file=${pidFile}`, ...format]
   const process = await start(['qemu-nbd', ...own, ...args, image], {
     ready: async () => (await readPid(pidFile)) !== undefined,

@@ -32,13 +32,13 @@ interface Spoken {
 }
 
 /** Enters `disk` at a server that says these bytes and then nothing. */
-async function speak(chunks: readonly Buffer[], structuredReplies = false): Promise<Spoken> {
+async function speak(chunks: readonly Buffer[], structuredReplies = false, blockSize = true): Promise<Spoken> {
   const stream = new FakeStream()
   const wire = new Wire(stream, 1000)
   stream.deliver(...chunks)
   stream.peerEnds()
   const end = await greet(wire)
-    .then(connected => enter(connected, 'disk', { structuredReplies }))
+    .then(connected => enter(connected, 'disk', { structuredReplies, blockSize }))
     .catch((error: unknown) => error)
   return { end, said: stream.output.subarray(4), flags: stream.output.subarray(0, 4), wire }
 }
@@ -72,10 +72,11 @@ describe('GO', () => {
     const { end, said } = await says(NEW, EXPORT, WENT)
     expect(said).toEqual(hex(SAYS_GO))
     expect(end).toEqual({
-      kind: 'export',
+      kind: 'facts',
       sizeBytes: 1n << 40n,
       flags: 0x0141,
       blockSize: { minimum: 1, preferred: 4096, maximumPayload: 1 << 25 },
+      keepsSizes: true,
       structuredReplies: false,
       contexts: [],
     })
@@ -124,6 +125,48 @@ describe('GO', () => {
 
   it('takes the last word when a server refuses after INFO_EXPORT', async () => {
     expect((await says(NEW, EXPORT, reply(GO, 0x8000_0007))).end).toBeInstanceOf(OptionRefused)
+  })
+})
+
+describe('block sizes of an upstream, for a client that knows none', () => {
+  const INFO = 6
+  const SIZES = '0003 00001000 00010000 00100000'
+  const LOOKED = [
+    reply(INFO, REP_INFO, '0000 0000000000000000 0141'),
+    reply(INFO, REP_INFO, SIZES),
+    reply(INFO, ACK),
+  ].join('')
+  const SAYS_INFO = `${OPTION} 00000006 0000000c 00000004 6469736b 0001 0003`
+  const SAYS_PLAIN_GO = `${OPTION} 00000007 0000000a 00000004 6469736b 0000`
+  const told = { minimum: 4096, preferred: 65_536, maximumPayload: 1 << 20 }
+  const asks = (...parts: readonly string[]): Promise<Spoken> => speak([hex(NEW, ...parts)], false, false)
+
+  it('are looked up by INFO, which promises nothing; GO does not ask for them, and the size is that of GO', async () => {
+    const { end, said } = await asks(LOOKED, EXPORT, WENT)
+    expect(said).toEqual(hex(SAYS_INFO, SAYS_PLAIN_GO))
+    expect(end).toMatchObject({ sizeBytes: 1n << 40n, blockSize: told, keepsSizes: false })
+  })
+
+  it('are promised to an upstream that lets nobody in without', async () => {
+    const sized = reply(GO, REP_INFO, SIZES)
+    const { end, said } = await asks(LOOKED, reply(GO, 0x8000_0008), EXPORT, sized, WENT)
+    expect(said).toEqual(hex(SAYS_INFO, SAYS_PLAIN_GO, SAYS_GO))
+    expect(end).toMatchObject({ sizeBytes: 1n << 40n, blockSize: told, keepsSizes: true })
+    expect((await asks(LOOKED, reply(GO, 0x8000_0008), reply(GO, 0x8000_0008))).end).toMatchObject({
+      message: 'GO refused with ERR_BLOCK_SIZE_REQD',
+    })
+  })
+
+  it('are the usual ones where there is no INFO, or no GO either', async () => {
+    const usual = { minimum: 1, preferred: 4096, maximumPayload: 1 << 25 }
+    expect((await asks(reply(INFO, UNSUP), EXPORT, WENT)).end).toMatchObject({ blockSize: usual, keepsSizes: false })
+    const { end, said } = await asks(reply(INFO, UNSUP), reply(GO, UNSUP), '0000010000000000 0141')
+    expect(said).toEqual(hex(SAYS_INFO, SAYS_PLAIN_GO, SAYS_EXPORT_NAME))
+    expect(end).toMatchObject({ blockSize: usual, keepsSizes: false })
+  })
+
+  it('are no reason to go on when INFO is refused: older nbd-servers have lost step then', async () => {
+    expect((await asks(reply(INFO, 0x8000_0006))).end).toMatchObject({ message: 'INFO refused with ERR_UNKNOWN' })
   })
 })
 
