@@ -57,11 +57,14 @@ const ALLOCATION = Buffer.concat([u32(3), Buffer.from('bad'), u32(1), u32(15), B
 /** What the upstream does on a connection. */
 type Script = (upstream: Peer) => Promise<void>
 
-/** Reads an option of the gateway: its type. */
+/** Reads an option of the gateway: its type. This server does not know INFO. */
 async function nextOption(upstream: Peer): Promise<number> {
   const head = await upstream.read(16)
   await upstream.read(head.readUInt32BE(12))
-  return head.readUInt32BE(8)
+  const option = head.readUInt32BE(8)
+  if (option !== OPTION.INFO) return option
+  upstream.send(reply(OPTION.INFO, REPLY.UNSUP))
+  return await nextOption(upstream)
 }
 
 /** Haggles as it should, up to what answers GO; agrees to structured replies if asked. */
