@@ -18,8 +18,9 @@ const MIB = 1 << 20
 const ANYONE = [{ who: 'anyone', rights: 'write' }]
 
 const test = base.extend('gate', async ({ gateway }) => {
-  return async (socket: string) => {
-    const exports = [{ name: 'disk', upstream: `nbd+unix:///?socket=${socket}`, allow: ANYONE }]
+  return async (socket: string, connections = 1) => {
+    const upstream = { uri: `nbd+unix:///?socket=${socket}`, connections }
+    const exports = [{ name: 'disk', upstream, allow: ANYONE }]
     return { host: HOST, port: (await gateway(config([tcpDoor()], exports))).port('tcp') }
   }
 })
@@ -133,13 +134,20 @@ requires(
     expect(data.equals(got)).toBe(true)
   })
 
-  test('is copied to and from by nbdcopy in requests that are larger than it takes', async ({ nbdkit, gate, dir }) => {
-    const uri = `nbd://${HOST}:${(await gate(await nbdkit('--filter=blocksize-policy', 'memory', '8M', ...STRICT))).port}/disk`
+  test('is copied to and from by nbdcopy in requests that are larger than it takes, also over several connections', async ({
+    nbdkit,
+    gate,
+    dir,
+  }) => {
+    const socket = await nbdkit('--filter=blocksize-policy', 'memory', '8M', ...STRICT)
     const [from, to] = [join(dir, 'from'), join(dir, 'to')]
-    writeFileSync(from, noise(8 * MIB))
-    await runOk(['nbdcopy', '--request-size=4194304', from, uri])
-    await runOk(['nbdcopy', '--request-size=4194304', '--connections=1', uri, to])
-    expect(readFileSync(to).equals(readFileSync(from))).toBe(true)
+    for (const connections of [1, 3]) {
+      const uri = `nbd://${HOST}:${(await gate(socket, connections)).port}/disk`
+      writeFileSync(from, noise(8 * MIB - connections * 4096))
+      await runOk(['nbdcopy', '--request-size=4194304', from, uri])
+      await runOk(['nbdcopy', '--request-size=4194304', '--connections=1', uri, to])
+      expect(readFileSync(from).compare(readFileSync(to), 0, 8 * MIB - connections * 4096)).toBe(0)
+    }
   })
 
   test('of 4 KiB sectors is asked in sectors by who knows them; for who does not, qemu does what it always did', async ({
