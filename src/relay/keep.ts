@@ -120,6 +120,12 @@ export class Keep {
     return this.#writing
   }
 
+  /** Memory of WRITEs whose replies need nothing more of the client; `left`: bytes that the one lacks which is being read. */
+  wholeBytes(left: number): number {
+    const begun = left === 0 || this.#writing < 0 ? 0 : this.#pending.lengthOf(this.#writing) - left
+    return this.payloads.bytes - begun
+  }
+
   /** A request does not go out, or not yet. */
   skips(): void {
     this.#writing = -1

@@ -229,7 +229,7 @@ export class Relay {
       this.#violated('client', error)
       return
     }
-    this.#holds.more(this.#pending.count, this.keep?.payloads.bytes ?? 0)
+    this.#holds.more(this.#pending.count, this.keep?.wholeBytes(this.#requests.payloadLeft) ?? 0)
     if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.UPSTREAM_BACKLOG)
     if (this.#requests.stopped) this.#leave()
     this.#settlings.look()
@@ -259,7 +259,7 @@ export class Relay {
 
   /** Replies have passed. */
   #answered(): void {
-    this.#holds.fewer(this.#pending.count, this.keep?.payloads.bytes ?? 0)
+    this.#holds.fewer(this.#pending.count, this.keep?.wholeBytes(this.#requests.payloadLeft) ?? 0)
     if (this.#leaving) this.#leave()
     this.#settlings.look()
   }

@@ -155,15 +155,23 @@ describe('what was in flight', () => {
     expect(stream.output.readUInt16BE(38)).toBe(FLUSH)
   })
 
-  it('holds the client back above 64 MiB', async () => {
+  it('holds the client back above 8 MiB of what is whole, and never in the middle of one', async () => {
     const session = resuming({ sizeBytes: 1n << 30n })
-    const large = (cookie: bigint) =>
-      Buffer.concat([request({ type: WRITE, cookie, length: 1 << 25 }), Buffer.alloc(1 << 25)])
-    await clientSends(session, large(1n))
-    expect(session.client.paused).toBe(false)
-    await clientSends(session, large(2n))
+    const piece = 1 << 20
+    const large = (cookie: bigint, length: number) =>
+      Buffer.concat([request({ type: WRITE, cookie, length }), Buffer.alloc(length)])
+    await clientSends(session, large(1n, 8 * piece))
     expect(session.client.paused).toBe(true)
     await upstreamSends(session, simpleReply(cookieAt(session, 0)))
+    expect(session.client.paused).toBe(false)
+    const longest = large(2n, 32 * piece)
+    const pieces = Array.from({ length: 33 }, (_, index) => longest.subarray(index * piece, (index + 1) * piece))
+    for (const each of pieces) {
+      expect(session.client.paused).toBe(false)
+      await clientSends(session, each)
+    }
+    expect(session.client.paused).toBe(true)
+    await upstreamSends(session, simpleReply(cookieAt(session, 28 + 8 * piece)))
     expect(session.client.paused).toBe(false)
   })
 })
