@@ -6,6 +6,12 @@ interface Waiting {
 /** Tells in the order of the writes when all parts of each have left: by several connections they do as it happens. */
 export class Departures {
   readonly #line: Waiting[] = []
+  readonly #partLeft: () => void
+
+  /** `partLeft` is told whenever a part has left. */
+  constructor(partLeft: () => void) {
+    this.#partLeft = partLeft
+  }
 
   /** Writes by `run`, and calls `sent` when all of that and of what was written before has left; never at once. */
   write(sent: (() => void) | undefined, run: (left: () => () => void) => void): void {
@@ -14,6 +20,7 @@ export class Departures {
     const partLeft = (): void => {
       waiting.parts--
       this.#tell()
+      this.#partLeft()
     }
     run(() => {
       waiting.parts++

@@ -33,7 +33,8 @@ interface Flush {
 export class Spread implements GatedStream {
   readonly headroomBytes: number
   readonly #lanes: readonly Lane[]
-  readonly #departures = new Departures()
+  readonly #departures = new Departures(() => this.#partLeft())
+  #isBacklogged = false
   readonly #flushes = new Map<number, Flush>()
   /** One connection has died, or all are to: nothing more goes out. */
   #isFailing = false
@@ -93,6 +94,18 @@ export class Spread implements GatedStream {
   write(bytes: Uint8Array, sent?: () => void): void {
     const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.#departures.write(sent, left => this.#route(buffer, left))
+    this.#isBacklogged ||= this.unsentBytes > LOW_BYTES
+  }
+
+  /**
+   * Not when a connection says that it has drained: each says so only after a backlog of its own, which for an SSH channel is
+   * 2 MiB, and theirs together may be too much before any of them has one.
+   */
+  #partLeft(): void {
+    const { unsentBytes } = this
+    if (unsentBytes > (this.#isBacklogged ? LOW_BYTES : 0)) return
+    this.#isBacklogged = false
+    this.#sink?.drained()
   }
 
   gate(mayWrite: () => boolean): void {
@@ -158,9 +171,7 @@ export class Spread implements GatedStream {
         for (const each of this.#lanes) each.drop()
         this.#tellClosed()
       },
-      drained: () => {
-        if (this.unsentBytes <= LOW_BYTES) this.#sink?.drained()
-      },
+      drained: () => {},
     }
   }
 
@@ -297,6 +308,7 @@ export class Spread implements GatedStream {
    * that is still on its way there could else land after it was sent again and answered, over what was written since.
    */
   #lost(lane: Lane, error?: Error): void {
+    if (this.#isDestroyed) return
     this.#error ??= error
     lane.stream.destroy()
     if (!this.#isFailing) {

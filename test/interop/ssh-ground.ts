@@ -40,7 +40,7 @@ export const test = base
     return async (
       sshd: Pick<Sshd, 'port' | 'identity' | 'known'>,
       query: string,
-      more: Readonly<Record<string, string | undefined>> = {},
+      more: Readonly<Record<string, string | number | undefined>> = {},
       env: NodeJS.ProcessEnv = {},
     ): Promise<SshDoor> => {
       const uri = `nbd+ssh://${userInfo().username}@127.0.0.1:${sshd.port}/disk?${query}`

@@ -72,6 +72,28 @@ requires(
     await waitFor('a second login', () => sshd.logins() === 2, { describe: sshd.stderr })
   })
 
+  test('is reached by several connections where it is told so, which all sessions share', async ({
+    dir,
+    disk,
+    nbdServer,
+    sshd,
+    doorTo,
+  }) => {
+    const server = await nbdServer({ exports: { disk: { file: disk, flush: true, fua: true } } })
+    const { uri, socket, running } = await doorTo(sshd, `port=${server.port}`, { connections: 3 })
+    const first = await entered(socket)
+    await reads(first, 4096, 65_536)
+    const other = await seededFile(join(dir, 'other.img'), SIZE_MIB, 2)
+    await runOk(['nbdcopy', '--connections=1', '--flush', other, uri])
+    expect(await sha256(disk)).toBe(await sha256(other))
+    const copy = join(dir, 'copy.img')
+    await runOk(['nbdcopy', uri, copy])
+    expect(await sha256(copy)).toBe(await sha256(other))
+    expect(sshd.logins()).toBe(3)
+    expect(running.log().filter(({ level }) => level === 'warn')).toEqual([])
+    await first.disconnect()
+  })
+
   test('is reached again by its session and by the next one after sshd was started anew', async ({
     disk,
     nbdServer,

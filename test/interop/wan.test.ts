@@ -63,6 +63,7 @@ requires(
   'nbdkit',
   'nbd-server',
   'nbdcopy',
+  'nbdinfo',
   'qemu-io',
   'fio',
 )('a session over several connections', () => {
@@ -91,6 +92,9 @@ requires(
     expect(await connections(/ Write /)).toBe(CONNECTIONS)
     expect(await connections(/ Flush /)).toBe(CONNECTIONS)
     expect(await asked(/ Write .* fua=1/)).toHaveLength(0)
+
+    // Chunks of block status, of one context that has the same id everywhere.
+    expect(await runOk(['nbdinfo', '--map', uri])).toBe(await runOk(['nbdinfo', '--map', upstream]))
 
     const words = ['-c', 'write -f -P 7 0 4096', '-c', 'read -P 7 0 4096']
     await runOk(['qemu-io', '-f', 'raw', ...words, uri])

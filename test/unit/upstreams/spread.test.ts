@@ -271,14 +271,17 @@ it('ends all connections when the time to write is over', async () => {
   expect(sink.closed).toHaveBeenCalledOnce()
 })
 
-it('asks for more when little is left to send, not only when nothing is', () => {
+it('asks for more when little is left to send in all, though no connection has sent all', () => {
   const { spread, first, second, sink } = opened(2)
   first.held = second.held = true
-  spread.write(Buffer.concat([request(WRITE, 1, 3_000_000), request(WRITE, 2, 100)]))
-  second.flush()
+  for (const [cookie, length] of [2_000_000, 2_000_000, 100, 100].entries())
+    spread.write(request(WRITE, cookie, length))
+  first.flush(1)
   expect(sink.drained).not.toHaveBeenCalled()
-  spread.write(request(WRITE, 3, 200_000))
-  first.flush()
-  expect(spread.unsentBytes).toBe(200_028)
+  second.flush(1)
+  expect([first.unsentBytes, second.unsentBytes]).toEqual([128, 128])
   expect(sink.drained).toHaveBeenCalledOnce()
+  first.flush()
+  second.flush()
+  expect(sink.drained).toHaveBeenCalledTimes(2)
 })
