@@ -118,7 +118,12 @@ function buildAudit(audit: CheckedFile['audit']): AuditConfig {
   return { onFailure: audit?.['on-failure'] ?? 'refuse', rotateBytes: audit?.['rotate-size'] ?? 64 * 1024 * 1024 }
 }
 
-function buildDoor(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
+function buildDoor(door: CheckedFile['doors'][number], builder: Builder, path: Path): DoorConfig {
+  const { sessions } = door
+  return { ...buildDoorOf(door, builder, path), ...(sessions !== undefined && { sessions }) }
+}
+
+function buildDoorOf(door: CheckedFile['doors'][number], { absolute, source }: Builder, path: Path): DoorConfig {
   if ('tcp' in door) return { kind: 'tcp', ...door.tcp, from: door.from, ...balancers(door), source: source(path) }
   if ('unix' in door) return { kind: 'unix', path: absolute(door.unix), mode: door.mode, source: source(path) }
   if ('ssh' in door) return buildSshDoor(door, absolute, source(path))

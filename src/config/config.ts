@@ -100,7 +100,7 @@ export interface PenaltyRules {
   readonly exempt: readonly Cidr[]
 }
 
-/** One door. `source` is where it is written: `nbdgate.yaml:12`; `proxyProtocol` are balancers, not empty. */
+/** One door. `source` is where it is written: `nbdgate.yaml:12`; `proxyProtocol` are balancers, not empty; `sessions`: so many at once. */
 export type DoorConfig = TlsDoorConfig | SshDoorConfig | TcpDoorConfig | UnixDoorConfig
 
 /** NBD with STARTTLS. Paths of PEM files; without `clientCa` certificates are not asked for. */
@@ -117,6 +117,7 @@ export interface TlsDoorConfig {
   readonly psk?: string
   readonly clientCert: 'required' | 'optional'
   readonly proxyProtocol?: readonly Cidr[]
+  readonly sessions?: number
   readonly source: string
 }
 
@@ -130,6 +131,7 @@ export interface SshDoorConfig {
   readonly userCa?: string
   readonly revokedKeys?: string
   readonly proxyProtocol?: readonly Cidr[]
+  readonly sessions?: number
   readonly source: string
 }
 
@@ -140,6 +142,7 @@ export interface TcpDoorConfig {
   readonly port: number
   readonly from: readonly Cidr[]
   readonly proxyProtocol?: readonly Cidr[]
+  readonly sessions?: number
   readonly source: string
 }
 
@@ -148,6 +151,7 @@ export interface UnixDoorConfig {
   readonly kind: 'unix'
   readonly path: string
   readonly mode: number
+  readonly sessions?: number
   readonly source: string
 }
 

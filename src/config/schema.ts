@@ -48,7 +48,10 @@ const who = z
     'anyone, address:CIDR, cert:cn= o= ou= dns= email= uri= ip= fingerprint=SHA256:… spki=SHA256:…, psk:NAME, ssh:user= key=SHA256:… principal=, uid:N, gid:N, group:NAME. Of a list all must hold.',
   )
 
+const ofAll = { sessions: count.optional().describe('Connections at once by this door, from accept to close.') }
+
 const balancers = {
+  ...ofAll,
   'proxy-protocol': z
     .array(text(parseCidr).refine(({ prefix }) => prefix > 0, 'everybody would be believed; name the balancers'))
     .min(1, 'needs at least one network')
@@ -106,6 +109,7 @@ const unixDoor = z
   .strictObject({
     unix: path.describe('Path of the Unix socket.'),
     mode: text(parseMode).prefault('0600').describe('Permissions of the socket, octal, in quotes: "0660".'),
+    ...ofAll,
   })
   .describe('Unix socket door.')
 

@@ -94,7 +94,14 @@ export interface Room<Options> {
 export type Offence = 'authfail' | 'grace-exceeded' | 'invalid'
 
 /** Why a connection was closed at accept. */
-export type TurnedAway = 'from' | 'penalty' | 'sessions' | 'max-startups' | 'sessions-per-address' | 'proxy header'
+export type TurnedAway =
+  | 'from'
+  | 'penalty'
+  | 'sessions'
+  | 'sessions-per-door'
+  | 'max-startups'
+  | 'sessions-per-address'
+  | 'proxy header'
 
 /** What a door asks when a connection comes, at once: a flood must not cost much. A promise while the gateway changes hands. */
 export interface GateReception {

@@ -26,12 +26,12 @@ import type { BudgetName } from './rates.ts'
 export interface MainCalls {
   /** The connection that was given has been received: the next one may come. */
   received(): void
-  /** A place for one more from this address: its number, or which limit it would break. */
-  admit(address: string | undefined): Promise<number | TurnedAway>
+  /** A place for one more from this address at this door's place: its number, or which limit it would break. */
+  admit(address: string | undefined, door: string | undefined): Promise<number | TurnedAway>
   /** One that has a place is in: it is not half open any more. */
   entered(): void
   /** One that had a place has gone; `hasEntered`: it was in. */
-  left(address: string | undefined, hasEntered: boolean): void
+  left(address: string | undefined, hasEntered: boolean, door: string | undefined): void
   /** Holds it against an address that one from there has failed. */
   charge(address: string | undefined, offence: Offence): void
 
@@ -110,7 +110,7 @@ export interface ElderCalls {
 }
 
 /** Two versions of the program understand each other if theirs is the same. */
-export const SEAM = 1
+export const SEAM = 2
 
 /** How a worker is started. */
 export interface WorkerStart {

@@ -7,6 +7,7 @@ import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.
 import { printable } from '../protocol/strings.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import type { MainCalls } from './calls.ts'
+import { Comers } from './comers.ts'
 import type { Place, Visit } from './control.ts'
 import type { Estate } from './estate.ts'
 import type { Plane } from './floor.ts'
@@ -36,8 +37,8 @@ interface Acquired {
 export class Desk implements MainCalls {
   readonly #shared: Shared
   readonly #received: () => void
-  /** Places taken, by address. */
-  readonly #places = new Map<string | undefined, number>()
+  /** Places taken. */
+  readonly #places = new Comers()
   readonly #acquired = new Map<number, Acquired>()
   readonly #waiting = new Map<number, AbortController>()
   readonly #guarded = new Set<number>()
@@ -61,21 +62,21 @@ export class Desk implements MainCalls {
   }
 
   /** A place that was taken at the gate is this worker's now. */
-  count(address: string | undefined): void {
+  count(address: string | undefined, door: string | undefined): void {
     this.#load++
-    this.#places.set(address, (this.#places.get(address) ?? 0) + 1)
+    this.#places.add(address, door)
   }
 
   received(): void {
     this.#received()
   }
 
-  async admit(address: string | undefined): Promise<number | TurnedAway> {
+  async admit(address: string | undefined, door: string | undefined): Promise<number | TurnedAway> {
     const { limits, number } = this.#shared.plane
-    const reason = await limits.admit(address)
+    const reason = await limits.admit(address, door)
     if (reason !== undefined) return reason
-    if (this.#isClosed) limits.leave(address, false)
-    else this.count(address)
+    if (this.#isClosed) limits.leave(address, false, door)
+    else this.count(address, door)
     return number()
   }
 
@@ -90,19 +91,17 @@ export class Desk implements MainCalls {
 
   /** What the process over there has already. */
   adopt({ places, halfOpen, holdings, opened }: Estate): void {
-    for (const [address, count] of places) for (let each = 0; each < count; each++) this.count(address)
+    for (const [address, count, door] of places) for (let each = 0; each < count; each++) this.count(address, door)
     this.#entered = this.#load - halfOpen
     for (const { name, visit } of holdings) this.#acquired.set(visit.conn, { name, visit })
     for (const [conn, facts] of opened) this.#opened.set(conn, facts)
   }
 
-  left(address: string | undefined, hasEntered: boolean): void {
+  left(address: string | undefined, hasEntered: boolean, door: string | undefined): void {
     this.#load--
     if (hasEntered) this.#entered--
-    const left = (this.#places.get(address) ?? 0) - 1
-    if (left > 0) this.#places.set(address, left)
-    else this.#places.delete(address)
-    this.#shared.plane.limits.leave(address, hasEntered)
+    this.#places.remove(address, door)
+    this.#shared.plane.limits.leave(address, hasEntered, door)
   }
 
   async acquire(name: string, visit: Visit): Promise<Place> {
@@ -216,8 +215,8 @@ export class Desk implements MainCalls {
       const who = nameOf(visit.asker.identity)
       log.warn({ conn, peer: visit.peer, who, export: printable(name), why: WORKER_DIED }, 'session ended')
     }
-    for (const [address, count] of this.#places)
-      for (let each = 0; each < count; each++) limits.leave(address, this.#entered-- > 0)
+    for (const [address, count, door] of this.#places.list())
+      for (let each = 0; each < count; each++) limits.leave(address, this.#entered-- > 0, door)
   }
 
   #endOpened(): void {

@@ -16,7 +16,8 @@ type Open =
 
 /** What doors are made with. */
 export interface DoorSetOptions {
-  readonly reception: GateReception
+  /** By place. */
+  readonly receptionAt: (place: string) => GateReception
   readonly rooms: Rooms
   readonly log: Log
   /** Sockets that listen already. */
@@ -30,7 +31,7 @@ export interface DoorChanges {
 }
 
 export class DoorSet {
-  readonly #reception: GateReception
+  readonly #receptionAt: DoorSetOptions['receptionAt']
   readonly #rooms: Rooms
   readonly #log: Log
   readonly #handed: Map<string, Given>
@@ -38,8 +39,8 @@ export class DoorSet {
   /** By what a door keeps as long as it is open: where it stands. */
   #open = new Map<string, Open>()
 
-  constructor({ reception, rooms, log, handed }: DoorSetOptions) {
-    this.#reception = reception
+  constructor({ receptionAt, rooms, log, handed }: DoorSetOptions) {
+    this.#receptionAt = receptionAt
     this.#rooms = rooms
     this.#log = log
     this.#handed = new Map(handed)
@@ -125,7 +126,7 @@ export class DoorSet {
   }
 
   async #openOne(place: string, prepared: Prepared): Promise<Open> {
-    const reception = this.#reception
+    const reception = this.#receptionAt(place)
     const given = this.#handed.get(place)
     // Once: a door that has been closed is opened anew.
     this.#handed.delete(place)

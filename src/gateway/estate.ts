@@ -1,12 +1,13 @@
 import type { AuditFacts } from '../observe/trail-record.ts'
+import type { Comer } from './comers.ts'
 import type { Holding } from './control.ts'
 
 /** What the sessions of a gateway have, for the process that takes it over. */
 export interface Estate {
   /** The number of its last connection. */
   readonly number: number
-  /** Connections by address. */
-  readonly places: readonly (readonly [address: string | undefined, count: number])[]
+  /** Connections by address and door. */
+  readonly places: readonly Comer[]
   /** Those of them that are not in yet. */
   readonly halfOpen: number
   /** The oldest first. */

@@ -28,7 +28,7 @@ import type { Handed } from './handed.ts'
 import { type HandedOver, Handover } from './handover.ts'
 import { leaseFacts, releaseLease, waitingFacts } from './lease-admin.ts'
 import { keepLeases } from './lease-keeper.ts'
-import { Limits } from './limits.ts'
+import { Limits, limitsOf } from './limits.ts'
 import type { Channel } from './link.ts'
 import { LocalFloor } from './local-floor.ts'
 import { watchMaterial } from './material-watch.ts'
@@ -126,7 +126,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
   const auditDir = options.auditDir ?? config.state
-  const limits = new Limits(config.limits)
+  const limits = new Limits(limitsOf(config))
   const leases = await keepLeases(
     config,
     {
@@ -243,7 +243,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       inForce = discoveries.extend(next)
       misfits = control.replace(inForce)
       preparing.apply(inForce)
-      limits.replace(next.limits)
+      limits.replace(limitsOf(next))
       telemetry.retain(next.exports.map(({ name }) => name))
       current = next
     })

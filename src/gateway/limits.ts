@@ -1,6 +1,8 @@
-import type { PenaltyRules } from '../config/config.ts'
+import type { Config, PenaltyRules } from '../config/config.ts'
 import type { MaxStartups } from '../config/startups.ts'
 import type { Offence, TurnedAway } from '../doors/door.ts'
+import { type Comer, Comers } from './comers.ts'
+import { placesOf } from './handed.ts'
 import { Penalties } from './penalties.ts'
 
 export interface SessionLimits {
@@ -8,11 +10,24 @@ export interface SessionLimits {
   readonly sessionsPerAddress: number
   readonly maxStartups?: MaxStartups | undefined
   readonly penalties?: PenaltyRules | undefined
+  /** By the door's place; a door that is not there has no limit of its own. */
+  readonly sessionsByDoor?: ReadonlyMap<string, number> | undefined
 }
 
-/** Counts connections, all of them and by address, from accept to close; and those that are half open, up to their export. */
+/** The limits of a configuration, those of its doors among them. */
+export function limitsOf({ limits, doors }: Pick<Config, 'limits' | 'doors'>): SessionLimits {
+  const places = placesOf(doors)
+  const ofDoors = doors.flatMap(({ sessions }, at) =>
+    sessions === undefined ? [] : [[places[at] ?? '', sessions] as const],
+  )
+  return { ...limits, sessionsByDoor: new Map(ofDoors) }
+}
+
+/** Counts connections, all of them, by address and by door, from accept to close; and those that are half open, up to their export. */
 export class Limits {
+  readonly #comers = new Comers()
   readonly #byAddress = new Map<string, number>()
+  readonly #byDoor = new Map<string, number>()
   readonly #penalties: Penalties
   readonly #random: () => number
   #max: SessionLimits
@@ -42,32 +57,30 @@ export class Limits {
     return this.#halfOpen
   }
 
-  /** Connections by address; those without one count in all alone. */
-  list(): readonly (readonly [string | undefined, number])[] {
-    const named = [...this.#byAddress.values()].reduce((sum, each) => sum + each, 0)
-    return [...this.#byAddress, [undefined, this.#count - named]]
+  /** Connections by address and door; those without an address count in all and at their door alone. */
+  list(): readonly Comer[] {
+    return this.#comers.list()
   }
 
   /** Counts those that are there already, whatever the limits are; some of them half open. */
-  restore(places: readonly (readonly [string | undefined, number])[], halfOpen: number): void {
+  restore(places: readonly Comer[], halfOpen: number): void {
     this.#halfOpen += halfOpen
-    for (const [address, count] of places) {
-      this.#count += count
-      if (address !== undefined) this.#byAddress.set(address, (this.#byAddress.get(address) ?? 0) + count)
+    for (const [address, count, door] of places) {
+      this.#comers.add(address, door, count)
+      this.#change(count, address, door)
     }
   }
 
-  /** Counts one more, half open, or says which limit it would break. */
-  admit(address: string | undefined): TurnedAway | undefined {
+  /** Counts one more at a door's place, half open, or says which limit it would break. */
+  admit(address: string | undefined, door?: string): TurnedAway | undefined {
     if (address !== undefined && this.#penalties.holds(address)) return 'penalty'
     if (this.#count >= this.#max.sessions) return 'sessions'
+    if (countOf(this.#byDoor, door) >= (this.#max.sessionsByDoor?.get(door ?? '') ?? Infinity))
+      return 'sessions-per-door'
     if (this.#drops()) return 'max-startups'
-    if (address !== undefined) {
-      const here = this.#byAddress.get(address) ?? 0
-      if (here >= this.#max.sessionsPerAddress) return 'sessions-per-address'
-      this.#byAddress.set(address, here + 1)
-    }
-    this.#count++
+    if (countOf(this.#byAddress, address) >= this.#max.sessionsPerAddress) return 'sessions-per-address'
+    this.#comers.add(address, door)
+    this.#change(1, address, door)
     this.#halfOpen++
     return undefined
   }
@@ -78,18 +91,21 @@ export class Limits {
   }
 
   /** An admitted connection has closed; `hasEntered`: it was in. */
-  leave(address: string | undefined, hasEntered: boolean): void {
-    this.#count--
+  leave(address: string | undefined, hasEntered: boolean, door?: string): void {
     if (!hasEntered) this.#halfOpen--
-    if (address === undefined) return
-    const here = this.#byAddress.get(address) ?? 0
-    if (here > 1) this.#byAddress.set(address, here - 1)
-    else this.#byAddress.delete(address)
+    this.#comers.remove(address, door)
+    this.#change(-1, address, door)
   }
 
   /** Holds something against an address. */
   charge(address: string | undefined, offence: Offence): void {
     if (address !== undefined) this.#penalties.charge(address, offence)
+  }
+
+  #change(by: number, address: string | undefined, door: string | undefined): void {
+    this.#count += by
+    changeCount(this.#byAddress, address, by)
+    changeCount(this.#byDoor, door, by)
   }
 
   /** As sshd's drop_connection() in session.c: random early drop. */
@@ -100,4 +116,15 @@ export class Limits {
     if (this.#halfOpen >= full) return true
     return this.#random() < rate + ((1 - rate) * (this.#halfOpen - start)) / (full - start)
   }
+}
+
+function countOf(counts: ReadonlyMap<string, number>, key: string | undefined): number {
+  return key === undefined ? 0 : (counts.get(key) ?? 0)
+}
+
+function changeCount(counts: Map<string, number>, key: string | undefined, by: number): void {
+  if (key === undefined) return
+  const count = countOf(counts, key) + by
+  if (count > 0) counts.set(key, count)
+  else counts.delete(key)
 }

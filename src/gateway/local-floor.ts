@@ -55,23 +55,23 @@ export class LocalFloor implements Floor {
       }),
       {
         entered: () => limits.entered(),
-        left: (address, hasEntered) => limits.leave(address, hasEntered),
+        left: (address, hasEntered, door) => limits.leave(address, hasEntered, door),
         charge: (address, offence) => limits.charge(address, offence),
       },
     )
-    const reception: Reception = {
+    const receptionAt = (door: string): Reception => ({
       get vanishedMs() {
         return plane.config().leases.vanishedMs
       },
-      enter: visitor => this.#book.enter(visitor, plane.number()),
-      admit: address => limits.admit(address),
+      enter: visitor => this.#book.enter(visitor, plane.number(), door),
+      admit: address => limits.admit(address, door),
       known: () => limits.entered(),
-      left: (address, wasKnown) => limits.leave(address, wasKnown),
+      left: (address, wasKnown) => limits.leave(address, wasKnown, door),
       charge: (address, offence) => limits.charge(address, offence),
       turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: error => log.error({ err: error }, 'door failed'),
-    }
-    this.#doorSet = new DoorSet({ reception, rooms: roomsHere(reception), log, handed: plane.handed })
+    })
+    this.#doorSet = new DoorSet({ receptionAt, rooms: roomsHere(receptionAt), log, handed: plane.handed })
   }
 
   get doors(): readonly Door[] {

@@ -47,12 +47,12 @@ export interface Rooms {
   unix(options: UnixDoorOptions, place: string): Room<UnixDoorOptions>
 }
 
-/** Rooms of this process. */
-export function roomsHere(reception: RoomReception): Rooms {
+/** Rooms of this process, by their doors' places. */
+export function roomsHere(receptionAt: (place: string) => RoomReception): Rooms {
   return {
-    ssh: options => new SshRoom(options, reception),
-    tcp: options => new TcpRoom(options, reception),
-    unix: () => new UnixRoom(reception),
+    ssh: (options, place) => new SshRoom(options, receptionAt(place)),
+    tcp: (options, place) => new TcpRoom(options, receptionAt(place)),
+    unix: (_, place) => new UnixRoom(receptionAt(place)),
   }
 }
 

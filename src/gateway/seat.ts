@@ -20,9 +20,9 @@ type State =
 
 /** Counts connections: what `Limits` does, here or in another process. */
 export interface Places {
-  admit(address: string | undefined): TurnedAway | undefined | Promise<TurnedAway | undefined>
+  admit(address: string | undefined, door?: string): TurnedAway | undefined | Promise<TurnedAway | undefined>
   entered(): void
-  leave(address: string | undefined, hasEntered: boolean): void
+  leave(address: string | undefined, hasEntered: boolean, door?: string): void
   charge(address: string | undefined, offence: Offence): void
 }
 
@@ -57,8 +57,8 @@ export class Seat {
     this.audit = this.#forwardAudit()
     const { limits } = own
     this.limits = {
-      admit: address => this.#admit(address),
-      leave: (address, hasEntered) => this.#leave(address, hasEntered),
+      admit: (address, door) => this.#admit(address, door),
+      leave: (address, hasEntered, door) => this.#leave(address, hasEntered, door),
       entered: () =>
         this.#tell(
           () => limits.entered(),
@@ -140,12 +140,12 @@ export class Seat {
     else this.#told.push(() => this.#tell(own, away))
   }
 
-  #admit(address: string | undefined): ReturnType<Places['admit']> {
-    if (this.#state.kind === 'own') return this.#own.limits.admit(address)
+  #admit(address: string | undefined, door: string | undefined): ReturnType<Places['admit']> {
+    if (this.#state.kind === 'own') return this.#own.limits.admit(address, door)
     return this.ask<TurnedAway | undefined>(
-      () => this.#own.limits.admit(address),
+      () => this.#own.limits.admit(address, door),
       async link => {
-        const answer = await link.ask('admit', address)
+        const answer = await link.ask('admit', address, door)
         if (typeof answer !== 'number') return answer
         this.#numbers.push(answer)
         this.#count++
@@ -154,11 +154,11 @@ export class Seat {
     )
   }
 
-  #leave(address: string | undefined, hasEntered: boolean): void {
+  #leave(address: string | undefined, hasEntered: boolean, door: string | undefined): void {
     this.#tell(
-      () => this.#own.limits.leave(address, hasEntered),
+      () => this.#own.limits.leave(address, hasEntered, door),
       link => {
-        link.tell('left', address, hasEntered)
+        link.tell('left', address, hasEntered, door)
         if (--this.#count === 0) this.#isEmpty()
       },
     )

@@ -16,7 +16,7 @@ export interface BookListener {
   /** One is in: it is not half open any more. */
   entered(): void
   /** One has ended. */
-  left(address: string | undefined, hasEntered: boolean): void
+  left(address: string | undefined, hasEntered: boolean, door: string): void
   charge(address: string | undefined, offence: Offence): void
 }
 
@@ -34,8 +34,8 @@ export class SessionBook {
     this.#listener = listener
   }
 
-  /** Starts a session. */
-  enter(visitor: Visitor, conn: number): void {
+  /** Starts a session of somebody who has come by the door at this place. */
+  enter(visitor: Visitor, conn: number, door: string): void {
     const { address } = visitor.identity
     let hasEntered = false
     const session = startSession(visitor, {
@@ -55,7 +55,7 @@ export class SessionBook {
       this.#sessions.delete(conn)
       const flushes = session.flushes()
       if (flushes !== undefined) this.#flushes.leave(flushes.key, flushes.times)
-      this.#listener.left(address, hasEntered)
+      this.#listener.left(address, hasEntered, door)
     })
   }
 

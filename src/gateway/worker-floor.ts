@@ -57,13 +57,13 @@ export class WorkerFloor implements Floor {
     this.#guards = new GuardDesk(async conn => {
       await this.#all(worker => worker.link.ask('yieldLock', conn))
     })
-    const reception: GateReception = {
-      admit: address => limits.admit(address),
+    const receptionAt = (door: string): GateReception => ({
+      admit: address => limits.admit(address, door),
       turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: error => log.error({ err: error }, 'door failed'),
-    }
+    })
     const rooms = roomsElsewhere((place, accepted) => this.#handOver(place, accepted))
-    this.#doorSet = new DoorSet({ reception, rooms, log, handed: plane.handed })
+    this.#doorSet = new DoorSet({ receptionAt, rooms, log, handed: plane.handed })
   }
 
   get doors(): readonly Door[] {
@@ -193,7 +193,7 @@ export class WorkerFloor implements Floor {
       return
     }
     accepted.socket.destroy()
-    this.#plane.limits.leave(addressOf(accepted), false)
+    this.#plane.limits.leave(addressOf(accepted), false, place)
   }
 
   /** Starts a worker; resolves when it is ready. `pauseMs`: before the next one, should this one die young. */

@@ -80,7 +80,7 @@ export class WorkerProcess {
 
   /** Hands a connection over. */
   give(arriving: Arriving): void {
-    this.#desk.count(addressOf(arriving))
+    this.#desk.count(addressOf(arriving), arriving.place)
     this.#queue.push(arriving)
     this.#pump(this.#isSending)
   }

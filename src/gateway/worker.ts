@@ -80,7 +80,7 @@ class Worker implements WorkerCalls {
     link.tell('received')
     const address = isBalancer ? undefined : ends?.source.address
     if (socket === undefined) {
-      link.tell('left', address, false)
+      link.tell('left', address, false, place)
       return
     }
     // As listen() makes them in one process: a client may end its direction and still wants the replies.
@@ -89,7 +89,7 @@ class Worker implements WorkerCalls {
     this.#numbers.push(conn)
     if (this.#running?.rooms.take(place, { socket, ends, isBalancer }) === true) return
     socket.destroy()
-    this.#left(address, false)
+    this.#left(address, false, place)
   }
 
   prepare(config: Config): void {
@@ -223,12 +223,15 @@ class Worker implements WorkerCalls {
       }),
       {
         entered: () => link.tell('entered'),
-        left: (address, hasEntered) => link.tell('left', address, hasEntered),
+        left: (address, hasEntered, door) => link.tell('left', address, hasEntered, door),
         charge: (address, offence) => link.tell('charge', address, offence),
       },
     )
     // What is wrong with a file is said once, not by each worker.
-    const rooms = new RoomSet(roomsHere(this.#reception(book, log)), isFirst ? log : quiet(log))
+    const rooms = new RoomSet(
+      roomsHere(place => this.#reception(book, log, place)),
+      isFirst ? log : quiet(log),
+    )
     return { book, rooms, replace: next => void policy.replace(next) }
   }
 
@@ -237,34 +240,34 @@ class Worker implements WorkerCalls {
     return this.#config.limits
   }
 
-  #reception(book: SessionBook, log: Log): RoomReception {
+  #reception(book: SessionBook, log: Log, door: string): RoomReception {
     const vanishedMs = (): number => this.#config?.leases.vanishedMs ?? 0
     return {
       get vanishedMs() {
         return vanishedMs()
       },
       admit: async address => {
-        const answer = await this.#link().ask('admit', address)
+        const answer = await this.#link().ask('admit', address, door)
         if (typeof answer !== 'number') return answer
         this.#numbers.push(answer)
         return undefined
       },
       known: () => this.#link().tell('entered'),
-      left: (address, wasKnown) => this.#left(address, wasKnown),
+      left: (address, wasKnown) => this.#left(address, wasKnown, door),
       charge: (address, offence) => this.#link().tell('charge', address, offence),
       enter: visitor => {
         const conn = this.#numbers.shift()
         if (conn === undefined) throw new TypeError('a visitor without a place')
-        book.enter(visitor, conn)
+        book.enter(visitor, conn, door)
       },
       turnedAway: (peer, reason, facts) => log.warn({ peer, reason, ...facts }, 'turned away'),
       failed: error => log.error({ err: error }, 'door failed'),
     }
   }
 
-  #left(address: string | undefined, wasKnown: boolean): void {
+  #left(address: string | undefined, wasKnown: boolean, door: string): void {
     this.#numbers.pop()
-    this.#link().tell('left', address, wasKnown)
+    this.#link().tell('left', address, wasKnown, door)
   }
 }
 

@@ -18,7 +18,7 @@ const REFUSALS: Readonly<Record<string, RefusalLine>> = {
   'turned away': {
     stage: 'accept',
     field: 'reason',
-    known: ['from', 'penalty', 'sessions', 'max-startups', 'sessions-per-address', 'proxy header'],
+    known: ['from', 'penalty', 'sessions', 'sessions-per-door', 'max-startups', 'sessions-per-address', 'proxy header'],
   },
   'tls failed': {
     stage: 'tls',

@@ -1,17 +1,18 @@
 // Visitors who never say who they are, and those who keep failing, as others see it: they get in all the same.
 
 import { once } from 'node:events'
+import { writeFile } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Opt, Rep } from '../../src/protocol/constants.ts'
 import { seededFile } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
-import type { RunningGateway } from '../support/gateway.ts'
+import { type RunningGateway, withWorkers } from '../support/gateway.ts'
 import { openFds } from '../support/procfs.ts'
-import { waitFor } from '../support/wait.ts'
-import { allow, config, type Entry, tlsDoor, tlsOptions } from './configs.ts'
-import { greeted, infoData } from './raw-client.ts'
+import { type SocketAddress, waitFor } from '../support/wait.ts'
+import { allow, config, type Entry, tcpDoor, tlsDoor, tlsOptions } from './configs.ts'
+import { dial, greeted, infoData, type RawClient } from './raw-client.ts'
 
 /** Other addresses than that of good visitors: all of 127.0.0.0/8 is here. */
 const STRANGER = '127.0.0.66'
@@ -109,4 +110,43 @@ test('half-open connections take the places of others only up to `full`', async 
     }
   })
   for (const { socket } of crowd) socket.destroy()
+})
+
+test('a door that is full turns others away until one of its visitors has left; the other doors are open', async ({
+  dir,
+  gateway,
+}) => {
+  const upstream = { file: await seededFile(join(dir, 'disk.img'), 1, 3) }
+  const exports = [{ name: 'disk', upstream, allow: [{ who: 'anyone', rights: 'read' }] }]
+  const unix = join(dir, 'nbd.sock')
+  const doors = (sessions: number): readonly Entry[] => [tcpDoor({ sessions }), { unix, sessions: 1 }]
+  const running = await gateway(config(doors(2), exports))
+  const place = { host: '127.0.0.1', port: running.port('tcp') }
+  const enter = async (at: SocketAddress): Promise<RawClient> => {
+    const client = await greeted(at)
+    expect((await client.option(Opt.GO, infoData('disk'))).at(-1)?.type).toBe(Rep.ACK)
+    return client
+  }
+  const isFull = async (at: SocketAddress): Promise<void> => expect(await (await dial(at)).closed()).toHaveLength(0)
+  const [first] = [await enter(place), await enter(place)]
+  await isFull(place)
+  expect(await running.waitForLog(({ msg }) => msg === 'turned away')).toMatchObject({ reason: 'sessions-per-door' })
+  await enter({ path: unix })
+  await isFull({ path: unix })
+  await first.disconnect()
+  const comesIn = async (): Promise<boolean> => {
+    try {
+      await enter(place)
+      return true
+    } catch {
+      return false
+    }
+  }
+  await waitFor('a place at the door', comesIn)
+  await isFull(place)
+  await writeFile(running.configFile, withWorkers(config(doors(3), exports)))
+  running.kill('SIGHUP')
+  await running.waitForLog(({ msg }) => msg === 'reloaded')
+  await enter(place)
+  await isFull(place)
 })

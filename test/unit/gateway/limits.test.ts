@@ -54,6 +54,27 @@ describe('the limits of the gateway', () => {
     expect(limits.admit(undefined)).toBeUndefined()
   })
 
+  it('hold a door to its own number, whoever comes, and leave the other doors alone', () => {
+    const limits = new Limits({ sessions: 9, sessionsPerAddress: 9, sessionsByDoor: new Map([['/a', 1]]) })
+    expect(limits.admit(undefined, '/a')).toBeUndefined()
+    expect(limits.admit('192.0.2.1', '/a')).toBe('sessions-per-door')
+    expect(limits.admit('192.0.2.1', '/b')).toBeUndefined()
+    expect(limits.admit('192.0.2.1', '/b')).toBeUndefined()
+    expect(limits.list()).toEqual([
+      [undefined, 1, '/a'],
+      ['192.0.2.1', 2, '/b'],
+    ])
+    limits.leave(undefined, false, '/a')
+    expect(limits.admit('192.0.2.1', '/a')).toBeUndefined()
+  })
+
+  it('count those of a door that were there before', () => {
+    const limits = new Limits({ sessions: 9, sessionsPerAddress: 9, sessionsByDoor: new Map([['/a', 3]]) })
+    limits.restore([['192.0.2.1', 2, '/a']], 2)
+    expect(limits.admit('192.0.2.2', '/a')).toBeUndefined()
+    expect(limits.admit('192.0.2.2', '/a')).toBe('sessions-per-door')
+  })
+
   describe('of half-open connections', () => {
     const max = { sessions: 100, sessionsPerAddress: 100, maxStartups: { start: 4, rate: 0.5, full: 8 } }
     const crowd = (limits: Limits, count: number) => {

@@ -60,15 +60,15 @@ function seated(answers: Readonly<Record<string, unknown>> = {}) {
 describe('a seat', () => {
   it('says what its sessions have', async () => {
     const { seat, limits } = seated()
-    expect(limits.admit('10.0.0.7')).toBeUndefined()
-    expect(limits.admit(undefined)).toBeUndefined()
+    expect(limits.admit('10.0.0.7', 'tcp 10.0.0.1:1')).toBeUndefined()
+    expect(limits.admit(undefined, '/run/nbd.sock')).toBeUndefined()
     await seat.control.acquire('disk', visit(4, 1), NEVER)
     await seat.audit.write('session opened', { conn: 4, who: 'uid:1' })
     expect(seat.hold(4)).toEqual({
       number: 4,
       places: [
-        ['10.0.0.7', 1],
-        [undefined, 1],
+        ['10.0.0.7', 1, 'tcp 10.0.0.1:1'],
+        [undefined, 1, '/run/nbd.sock'],
       ],
       halfOpen: 2,
       holdings: [{ name: 'disk', visit: visit(4, 1), lease: 'write', sinceMs: expect.any(Number) }],
@@ -95,13 +95,13 @@ describe('a seat', () => {
 
   it('asks the other process once it is away, in the order in which things happen', async () => {
     const { seat, limits, link, heard } = seated({ admit: 77, acquire: { kind: 'taken', rights: 'read', others: [] } })
-    limits.admit('10.0.0.7')
+    limits.admit('10.0.0.7', '/a')
     await seat.control.acquire('disk', visit(1, 1), NEVER)
     seat.hold(1)
-    const admitted = seat.limits.admit('10.0.0.8')
+    const admitted = seat.limits.admit('10.0.0.8', '/b')
     seat.control.release('disk', visit(1, 1))
     seat.limits.entered()
-    seat.limits.leave('10.0.0.7', true)
+    seat.limits.leave('10.0.0.7', true, '/a')
     let isEmpty = false
     void seat.giveAway(link).then(() => {
       isEmpty = true
@@ -110,16 +110,16 @@ describe('a seat', () => {
     expect(seat.number()).toBe(77)
     expect(seat.number()).toBeUndefined()
     expect(await seat.control.acquire('disk', visit(77, 2), NEVER)).toMatchObject({ rights: 'read' })
-    seat.limits.leave('10.0.0.8', false)
+    seat.limits.leave('10.0.0.8', false, '/b')
     await new Promise(setImmediate)
     await new Promise(setImmediate)
     expect(heard).toEqual([
       ['release', 'disk', visit(1, 1)],
       ['entered'],
-      ['left', '10.0.0.7', true],
-      ['admit', '10.0.0.8'],
+      ['left', '10.0.0.7', true, '/a'],
+      ['admit', '10.0.0.8', '/b'],
       ['acquire', 'disk', visit(77, 2)],
-      ['left', '10.0.0.8', false],
+      ['left', '10.0.0.8', false, '/b'],
     ])
     expect(isEmpty).toBe(true)
   })
