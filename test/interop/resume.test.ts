@@ -51,6 +51,16 @@ requires('nbd-server', 'fio')('a server that crashes under 32 requests in flight
     expect(waits).toHaveLength(CYCLES)
   })
 
+  test('is not noticed over several connections to it', LONG, async ({ dir, crashing, gateway }) => {
+    const exports = [{ name: 'disk', upstream: { uri: crashing.uri, connections: 4 }, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const uri = `nbd://127.0.0.1:${running.port('tcp')}/disk`
+    const waits = await crashes(CYCLES, crashing, () => fioVerifies(dir, uri), running)
+    console.info(`4 connections: ${waits.length} crashes, median ${median(waits)} ms without I/O`)
+    expect(waits).toHaveLength(CYCLES)
+    expect(running.log().filter(({ msg }) => msg === 'not all connections')).toEqual([])
+  })
+
   test('is not noticed behind a TLS door', LONG, async ({ dir, pki, crashing, gateway }) => {
     const exports = [{ name: 'disk', upstream: crashing.uri, allow: [allow('alice', 'write')] }]
     const running = await gateway(config([tlsDoor(pki)], exports))
