@@ -5,9 +5,10 @@
 import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
-import { negotiate } from '../negotiation/server.ts'
+import { type Negotiated, negotiate } from '../negotiation/server.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
+import { ExtendedStream } from '../relay/extended-stream.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import { Relay } from '../relay/relay.ts'
 import type { RelayEnd } from '../relay/relay-end.ts'
@@ -73,11 +74,11 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
         return
       }
       context.entered()
-      const { export: opened, wire } = negotiated
+      const { export: opened } = negotiated
       const { throttle, guard, fence } = host
       const { conn: id } = context
       const leaving = (): void => context.control.leaving(id)
-      const ends = { client: stream, upstream: opened.stream, early: wire.rest() }
+      const ends = { ...clientSide(stream, negotiated), upstream: opened.stream }
       if (fence !== undefined) opened.stream.gate(fence.isOpen)
       const meter = context.meters.of(opened.name)
       const way = host.wayBack
@@ -114,6 +115,15 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
     shutDown: async reason => (relay === undefined ? stream.destroy() : await shutDown(relay, shutdown, reason)),
     stop: reason => (relay === undefined ? stream.destroy() : relay.stop(reason)),
   }
+}
+
+type Entered = Extract<Negotiated<OpenExport>, { kind: 'transmission' }>
+
+/** The client as the relay sees it, and what it has sent already. */
+function clientSide(stream: ByteStream, entered: Entered): { readonly client: ByteStream; readonly early: Buffer } {
+  const early = entered.wire.rest()
+  if (!entered.extendedHeaders) return { client: stream, early }
+  return { client: new ExtendedStream(stream, entered.export.sizeBytes, early), early: Buffer.alloc(0) }
 }
 
 interface Told {

@@ -29,7 +29,14 @@ const BATCH_BYTES = 16 * 1024
 
 /** How the haggling ended. */
 export type Negotiated<Export> =
-  | { readonly kind: 'transmission'; readonly export: Export; readonly structuredReplies: boolean; readonly wire: Wire }
+  | {
+      readonly kind: 'transmission'
+      readonly export: Export
+      readonly structuredReplies: boolean
+      /** Requests and replies have the heads of EXTENDED_HEADERS, which stand for structured replies. */
+      readonly extendedHeaders: boolean
+      readonly wire: Wire
+    }
   /** ABORT, or the client closed between two options. */
   | { readonly kind: 'left' }
   /** EXPORT_NAME could not be answered: the only refusal that the option knows is the end. */
@@ -38,6 +45,7 @@ export type Negotiated<Export> =
 /** What is agreed so far; forgotten at STARTTLS. */
 interface Agreed {
   readonly structuredReplies: boolean
+  readonly extendedHeaders: boolean
   /** What SET_META_CONTEXT has selected last. */
   readonly selected?: { readonly name: string; readonly contexts: readonly string[] } | undefined
 }
@@ -60,7 +68,7 @@ class Haggling<Export extends Opened> {
   #secure = false
   #fixed = false
   #zeroes = true
-  #agreed: Agreed = { structuredReplies: false }
+  #agreed: Agreed = { structuredReplies: false, extendedHeaders: false }
   #optionsLeft = MAX_OPTIONS
   /** Exports that the longest LIST has shown. */
   #listed = 0
@@ -128,6 +136,10 @@ class Haggling<Export extends Opened> {
         if (data.length > 0) return this.#refuse(option, Rep.ERR_INVALID, 'STRUCTURED_REPLY carries no data')
         this.#agreed = { ...this.#agreed, structuredReplies: true }
         return this.#reply(option, Rep.ACK)
+      case Opt.EXTENDED_HEADERS:
+        if (data.length > 0) return this.#refuse(option, Rep.ERR_INVALID, 'EXTENDED_HEADERS carries no data')
+        this.#agreed = { ...this.#agreed, structuredReplies: true, extendedHeaders: true }
+        return this.#reply(option, Rep.ACK)
       case Opt.LIST_META_CONTEXT:
       case Opt.SET_META_CONTEXT:
         return this.#contexts(option, data)
@@ -147,7 +159,8 @@ class Haggling<Export extends Opened> {
 
   async #exportName(data: Buffer): Promise<Step<Export>> {
     const name = decodeString(data)
-    if (name === undefined) return { kind: 'refused' }
+    // "NBD_OPT_EXTENDED_HEADERS": once it is agreed, a client MUST NOT use EXPORT_NAME.
+    if (name === undefined || this.#agreed.extendedHeaders) return { kind: 'refused' }
     const opened = await this.#host.open(name, this.#wants(name, true))
     // proto.md, "NBD_OPT_EXPORT_NAME": there is no error reply; the server MUST terminate the session.
     if (isRefusal(opened)) return { kind: 'refused' }
@@ -174,7 +187,7 @@ class Haggling<Export extends Opened> {
     this.#wire = await this.#host.secure(this.#wire)
     this.#secure = true
     // CVE-2021-3716: nothing that was agreed in the clear may survive the upgrade.
-    this.#agreed = { structuredReplies: false }
+    this.#agreed = { structuredReplies: false, extendedHeaders: false }
     return undefined
   }
 
@@ -234,8 +247,8 @@ class Haggling<Export extends Opened> {
   }
 
   #transmission(opened: Export): Negotiated<Export> {
-    const { structuredReplies } = this.#agreed
-    return { kind: 'transmission', export: opened, structuredReplies, wire: this.#wire }
+    const { structuredReplies, extendedHeaders } = this.#agreed
+    return { kind: 'transmission', export: opened, structuredReplies, extendedHeaders, wire: this.#wire }
   }
 
   async #refuse(option: number, reply: Rep, message: string): Promise<undefined> {

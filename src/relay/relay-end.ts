@@ -19,3 +19,9 @@ export function upstreamEnd(error: Error | undefined): RelayEnd {
     ? { kind: 'violation', side: 'upstream', error }
     : { kind: 'upstream gone', error }
 }
+
+/** The client has closed, or has been closed over what it sent; to leave in the middle of a request is only to be gone. */
+export function clientEnd(error: Error | undefined): RelayEnd {
+  const isWrong = error instanceof ProtocolError && error.code !== 'TRUNCATED'
+  return isWrong ? { kind: 'violation', side: 'client', error } : { kind: 'client gone', error }
+}

@@ -17,7 +17,7 @@ import { Keep } from './keep.ts'
 import { LateRequests } from './late-requests.ts'
 import { Linger } from './linger.ts'
 import { Pending } from './pending.ts'
-import { type RelayEnd, upstreamEnd } from './relay-end.ts'
+import { clientEnd, type RelayEnd, upstreamEnd } from './relay-end.ts'
 import type { RelayOptions } from './relay-options.ts'
 import { encodeRefusal, ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
@@ -339,7 +339,7 @@ export class Relay {
     if (this.#end !== undefined) return
     this.#bidFarewell()
     this.#client.destroy()
-    this.#finish({ kind: 'client gone', error })
+    this.#finish(clientEnd(error))
     this.#upstream.resume()
   }
 

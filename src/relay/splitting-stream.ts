@@ -10,6 +10,7 @@ import type { ByteSink } from '../stream/byte-stream.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
 import { Framer } from './framer.ts'
 import { JoiningGrammar } from './joining.ts'
+import { LentChunks } from './lent-chunks.ts'
 import { PartingGrammar } from './parting.ts'
 import { nextPart, type Part, Parts, type Whole } from './parts.ts'
 
@@ -41,13 +42,13 @@ export class SplittingStream implements GatedStream {
   /** What a call has brought so far. */
   #toUpstream: Buffer[] = []
   #toSink: Buffer[] = []
-  /** Chunks of the upstream's that the sink has as they are. */
-  readonly #lent = new WeakSet<Buffer>()
+  readonly #chunks: LentChunks
   #sink: ByteSink | undefined
 
   constructor(inner: GatedStream, options: SplittingOptions) {
     this.#inner = inner
     this.#options = options
+    this.#chunks = new LentChunks(inner)
     const parting = new PartingGrammar(this.#parts, options.partBytes, this.#reads)
     this.#requests = new Framer(parting, bytes => this.#toUpstream.push(bytes))
     const joining = new JoiningGrammar(this.#parts, options.structured, {
@@ -93,7 +94,7 @@ export class SplittingStream implements GatedStream {
   }
 
   release(chunk: Buffer): void {
-    if (this.#lent.delete(chunk)) this.#inner.release(chunk)
+    this.#chunks.release(chunk)
   }
 
   end(): void {
@@ -130,11 +131,7 @@ export class SplittingStream implements GatedStream {
   #deliver(chunk: Buffer): void {
     const pieces = this.#toSink
     this.#toSink = []
-    // What leaves in pieces is copied, as the chunk can be given back only once.
-    const own = pieces.map(piece => (piece.buffer === chunk.buffer && piece !== chunk ? Buffer.from(piece) : piece))
-    if (pieces.includes(chunk)) this.#lent.add(chunk)
-    else this.#inner.release(chunk)
-    for (const piece of own) this.#sink?.data(piece)
+    this.#chunks.deliver(chunk, pieces, () => this.#sink)
   }
 
   /** What the upstream sends can not be. */

@@ -101,6 +101,11 @@ describe('SELECTIVETLS', () => {
     expect(end).toMatchObject({ kind: 'transmission', structuredReplies: false })
     expect(asked.opened).toEqual([{ name: 'disk', structuredReplies: false, enter: true }])
   })
+
+  it('forgets extended headers too', async () => {
+    const { end } = await haggle(host('selective', option(GO, asks('disk'))), FIXED, option(11), option(STARTTLS))
+    expect(end).toMatchObject({ kind: 'transmission', structuredReplies: false, extendedHeaders: false })
+  })
 })
 
 describe('NOTLS', () => {

@@ -223,9 +223,42 @@ describe('STRUCTURED_REPLY', () => {
   })
 })
 
+describe('EXTENDED_HEADERS', () => {
+  const EXTENDED_HEADERS = 11
+
+  it('stands for structured replies too, before or after them, and with data is INVALID', async () => {
+    for (const before of [[], [option(STRUCTURED_REPLY)]]) {
+      const { end, host, replies } = await haggle(
+        new FakeHost(),
+        FIXED,
+        ...before,
+        option(EXTENDED_HEADERS),
+        option(GO, asks('disk')),
+      )
+      expect(types(replies).at(0)).toBe(ACK)
+      expect(end).toMatchObject({ kind: 'transmission', structuredReplies: true, extendedHeaders: true })
+      expect(host.opened).toEqual([{ name: 'disk', structuredReplies: true, enter: true }])
+    }
+    const { end, replies } = await haggle(
+      new FakeHost(),
+      FIXED,
+      option(EXTENDED_HEADERS, '00'),
+      option(GO, asks('disk')),
+    )
+    expect(types(replies)).toEqual([INVALID, REP_INFO, ACK])
+    expect(end).toMatchObject({ structuredReplies: false, extendedHeaders: false })
+  })
+
+  it('leaves no way in by EXPORT_NAME', async () => {
+    const { end, host } = await haggle(new FakeHost(), FIXED, option(EXTENDED_HEADERS), option(EXPORT_NAME, '6469736b'))
+    expect(end).toEqual({ kind: 'refused' })
+    expect(host.opened).toEqual([])
+  })
+})
+
 describe('options that we do not have', () => {
   it('are UNSUP under the number they came with, their data drained', async () => {
-    for (const number of [0, 4, 11, 99, 0x0765_4321, 0xffff_ffff]) {
+    for (const number of [0, 4, 12, 99, 0x0765_4321, 0xffff_ffff]) {
       const { replies } = await haggle(new FakeHost(), FIXED, option(number, Buffer.alloc(5000, 0x49)), option(LIST))
       expect(replies[0]).toMatchObject({ option: number, type: UNSUP })
       expect(types(replies)).toEqual([UNSUP, SERVER, ACK])

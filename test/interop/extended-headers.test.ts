@@ -1,0 +1,120 @@
+/**
+ * Extended headers (NBD_OPT_EXTENDED_HEADERS) in front of servers that know none. No program of Debian 12 speaks them: the
+ * client is made of the specification's byte tables.
+ */
+import { expect } from 'vitest'
+import { test as base } from '../support/fixtures.ts'
+import { requires } from '../support/requires.ts'
+import { config, tcpDoor } from './configs.ts'
+import { dial, greeted, infoData, type RawClient, u16 } from './raw-client.ts'
+
+const HOST = '127.0.0.1'
+const [EXPORT_NAME, GO, STRUCTURED_REPLY, SET_META_CONTEXT, EXTENDED_HEADERS] = [1, 7, 8, 10, 11]
+const [READ, WRITE, DISC, TRIM, WRITE_ZEROES, BLOCK_STATUS] = [0, 1, 2, 4, 6, 7]
+const PAYLOAD_LEN = 0x20
+const [NONE, DATA, HOLE, STATUS_EXT] = [0, 1, 2, 6]
+const [ACK, INVALID] = [1, 0x8000_0003]
+const GIB = 1024 ** 3
+const ANYONE = [{ who: 'anyone', rights: 'write' }]
+
+const test = base.extend('gate', async ({ gateway }) => {
+  return async (upstream: string) => {
+    const exports = [{ name: 'disk', upstream, allow: ANYONE }]
+    return { host: HOST, port: (await gateway(config([tcpDoor()], exports))).port('tcp') }
+  }
+})
+
+function send(client: RawClient, type: number, offset: number, length: number, payload?: Buffer): void {
+  const head = Buffer.alloc(32)
+  head.writeUInt32BE(0x21e4_1c71, 0)
+  head.writeUInt16BE(payload === undefined ? 0 : PAYLOAD_LEN, 4)
+  head.writeUInt16BE(type, 6)
+  head.writeBigUInt64BE(BigInt(offset) + 77n, 8)
+  head.writeBigUInt64BE(BigInt(offset), 16)
+  head.writeBigUInt64BE(BigInt(length), 24)
+  client.write(head, payload ?? Buffer.alloc(0))
+}
+
+interface Chunk {
+  readonly type: number
+  readonly payload: Buffer
+}
+
+/** Asks, and reads chunks up to the last. */
+async function ask(
+  client: RawClient,
+  type: number,
+  offset: number,
+  length: number,
+  payload?: Buffer,
+): Promise<Chunk[]> {
+  send(client, type, offset, length, payload)
+  const chunks: Chunk[] = []
+  for (;;) {
+    const head = await client.read(32)
+    expect(head.readUInt32BE(0)).toBe(0x6e8a_278c)
+    expect([head.readBigUInt64BE(8), head.readBigUInt64BE(16)]).toEqual([BigInt(offset) + 77n, BigInt(offset)])
+    chunks.push({ type: head.readUInt16BE(6), payload: await client.read(Number(head.readBigUInt64BE(24))) })
+    if ((head.readUInt16BE(4) & 1) !== 0) return chunks
+  }
+}
+
+async function read(client: RawClient, offset: number, length: number): Promise<Buffer> {
+  const data = Buffer.alloc(length)
+  for (const { type, payload } of await ask(client, READ, offset, length)) {
+    expect([NONE, DATA, HOLE]).toContain(type)
+    if (type === DATA) payload.copy(data, Number(payload.readBigUInt64BE(0)) - offset, 8)
+  }
+  return data
+}
+
+async function entered(address: { host: string; port: number }, ...contexts: readonly string[]): Promise<RawClient> {
+  const client = await greeted(address)
+  expect((await client.option(EXTENDED_HEADERS)).map(({ type }) => type)).toEqual([ACK])
+  const queries = contexts.map(text => Buffer.concat([u16(0), u16(text.length), Buffer.from(text)]))
+  const asked = Buffer.concat([infoData('disk').subarray(0, 8), u16(0), u16(queries.length), ...queries])
+  if (queries.length > 0) expect((await client.option(SET_META_CONTEXT, asked)).at(-1)?.type).toBe(ACK)
+  expect((await client.option(GO, infoData('disk', 3))).at(-1)?.type).toBe(ACK)
+  return client
+}
+
+requires('nbdkit')('extended headers', () => {
+  test('serve reads, writes, effects of 10 GiB in one request and status in 64 bits', async ({ nbdkit, gate }) => {
+    const client = await entered(await gate(`nbd+unix:///?socket=${await nbdkit('memory', '64G')}`), 'base:allocation')
+    const data = Buffer.alloc(3_000_000, 'extended')
+    for (const at of [0, 12 * GIB])
+      expect(await ask(client, WRITE, at, data.length, data)).toMatchObject([{ type: NONE }])
+    expect(
+      (await read(client, 12 * GIB - 10, data.length + 20)).compare(
+        Buffer.concat([Buffer.alloc(10), data, Buffer.alloc(10)]),
+      ),
+    ).toBe(0)
+    const [status] = await ask(client, BLOCK_STATUS, 0, 60 * GIB)
+    expect(status?.type).toBe(STATUS_EXT)
+    const payload = status?.payload ?? Buffer.alloc(0)
+    expect(payload.length).toBe(8 + 16 * payload.readUInt32BE(4))
+    // Data first; the hole behind it is a hole and zero.
+    expect([payload.readUInt32BE(0), payload.readBigUInt64BE(16), payload.readBigUInt64BE(32)]).toEqual([0, 0n, 3n])
+    expect(await ask(client, TRIM, 11 * GIB, 10 * GIB)).toMatchObject([{ type: NONE }])
+    expect((await read(client, 12 * GIB, 4096)).compare(Buffer.alloc(4096))).toBe(0)
+    expect((await read(client, 0, 8)).toString()).toBe('extended')
+    expect(await ask(client, WRITE_ZEROES, 0, 10 * GIB)).toMatchObject([{ type: NONE }])
+    expect((await read(client, 0, 4096)).compare(Buffer.alloc(4096))).toBe(0)
+    send(client, DISC, 0, 0)
+    await client.closed()
+  })
+
+  test('serve a server without structured replies, and are nothing for EXPORT_NAME', async ({ nbdkit, gate }) => {
+    const address = await gate(`nbd+unix:///?socket=${await nbdkit('--no-sr', 'pattern', '1M')}`)
+    const client = await entered(address)
+    expect((await read(client, 4096, 8)).toString('hex')).toBe('0000000000001000')
+    expect((await ask(client, READ, 1 << 20, 8))[0]?.payload.readUInt32BE(0)).toBe(22)
+    const other = await dial(address)
+    await other.greet()
+    await other.option(STRUCTURED_REPLY)
+    expect((await other.option(EXTENDED_HEADERS, Buffer.from('x')))[0]?.type).toBe(INVALID)
+    await other.option(EXTENDED_HEADERS)
+    other.write(Buffer.from('IHAVEOPT'), Buffer.from([0, 0, 0, EXPORT_NAME, 0, 0, 0, 4]), Buffer.from('disk'))
+    expect(await other.closed()).toHaveLength(0)
+  })
+})
