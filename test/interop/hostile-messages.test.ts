@@ -85,9 +85,11 @@ requires('nbdkit')('malformed messages', () => {
 
     it('refuses unknown options with their data drained, and ends for one that nobody would drain', async () => {
       const peer = await Peer.greeted(port(DOOR.TCP))
-      for (const type of [0, 4, 11, 0x7654_321, 0xffff_ffff]) {
+      for (const type of [0, 4, 12, 0x7654_321, 0xffff_ffff]) {
         expect(await peer.ask(type, Buffer.alloc(1000, 'IHAVEOPT'))).toBe(REPLY.UNSUP)
       }
+      // EXTENDED_HEADERS carries no data.
+      expect(await peer.ask(11, Buffer.alloc(1000, 'IHAVEOPT'))).toBe(0x8000_0003)
       peer.send(option(99, NOTHING, MIB + 1))
       expect(await peer.closed()).toEqual(NOTHING)
     })
