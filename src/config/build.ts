@@ -32,7 +32,7 @@ interface Builder {
 }
 
 /** With fewer places than these all of them may be half open. */
-const STARTUPS_FROM = 100
+const STARTUPS_FROM = 1000
 
 type CheckedExport = CheckedFile['exports'][number]
 
