@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { allow, config, tlsDoor } from '../interop/configs.ts'
+import { allow, config, tcpDoor, tlsDoor } from '../interop/configs.ts'
 import { test } from '../support/fixtures.ts'
 import { findKernel, type Kernel } from '../support/kernel.mjs'
 import { run, runOk } from '../support/process.ts'
@@ -29,8 +29,29 @@ echo "marker: same $(sha256sum </mnt/file)"
 umount /mnt && nbd-client -d /dev/nbd1 && echo "marker: disconnected"
 `
 
+/** Counts its boots on its own disk. */
+const COUNTING = `
+echo boot >>/boots && sync
+echo "marker: $(grep -c boot /boots) boots on $(grep ' / ' /proc/mounts)"
+`
+
+const sumOf = async (file: string): Promise<string> =>
+  createHash('sha256')
+    .update(await readFile(file))
+    .digest('hex')
+
 function withKernel(title: string, body: (kernel: Kernel) => void): void {
-  const programs = ['qemu-system-x86_64', 'busybox', 'modprobe', 'cpio', 'nbd-client', 'nbd-server', 'mke2fs'] as const
+  const programs = [
+    'qemu-system-x86_64',
+    'busybox',
+    'modprobe',
+    'cpio',
+    'nbd-client',
+    'nbd-server',
+    'mke2fs',
+    'qemu-nbd',
+    'qemu-img',
+  ] as const
   if (kernel !== undefined) requires(...programs)(title, () => body(kernel))
   else if (isCi()) describe(title, () => void it('has a kernel', () => expect(kernel).toBeDefined()))
   else
@@ -86,5 +107,34 @@ withKernel('the kernel client', used => {
       ['disk', 'write', expect.stringMatching(/^TLSv1\.2 /)],
       ['disk', 'write', expect.stringMatching(/^TLSv1\.2 /)],
     ])
+  })
+
+  test('has its root on an overlay of its own, without TLS, and finds what it wrote at the next boot', async ({
+    dir,
+    gateway,
+  }) => {
+    const [golden, initramfs] = [join(dir, 'golden.img'), join(dir, 'initrd.gz')]
+    await makeRoot(golden, { init: COUNTING })
+    const before = await sumOf(golden)
+    await makeInitramfs(initramfs, used)
+    // As config/thin-qcow2.yaml has it, for addresses instead of certificates.
+    const exports = [
+      {
+        name: 'thin',
+        upstream: { spawn: ['qemu-nbd', '-t', '-e', '0', '-k', '{socket}', '-f', 'qcow2', '{overlay}'] },
+        prepare: ['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'raw', '-b', golden, '{overlay}'],
+        per: 'identity',
+        allow: [{ who: 'address:127.0.0.0/8', rights: 'write' }],
+      },
+    ]
+    const text = config([tcpDoor()], exports, { state: join(dir, 'state') })
+    for (const boots of [1, 2]) {
+      const running = await gateway(text)
+      const place = `nbdgate=${HOST}:${running.port('tcp')}/thin`
+      const screen = await boot(used, initramfs, [place, 'rw'])
+      expect(screen).toMatch(new RegExp(`marker: ${boots} boots on /dev/nbd0 / ext4 rw`))
+      expect(await running.stop()).toBe(0)
+    }
+    expect(await sumOf(golden)).toBe(before)
   })
 })
