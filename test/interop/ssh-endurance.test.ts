@@ -30,9 +30,7 @@ requires(
     files.authorize(files.publicKey('user'))
     const allow = [{ who: 'anyone', rights: 'read' }]
     const exports = [{ name: 'disk', upstream: { file: disk }, allow }]
-    // V8 lets its young generation grow as it likes, on Node 24 by 12 MiB more: held small, RSS tells of leaks instead.
-    const nodeArgs = ['--expose-gc', '--max-semi-space-size=8']
-    const running = await gateway(config([files.door()], exports), { nodeArgs })
+    const running = await gateway(config([files.door()], exports), { nodeArgs: ['--expose-gc'] })
     const call = { port: running.port('ssh'), key }
     const logins = (): number => running.log().filter(({ msg }) => msg === 'ssh ended').length
     const login = async (): Promise<void> => {
