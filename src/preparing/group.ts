@@ -1,7 +1,8 @@
 /** Programs run as leaders of process groups of their own, so that what they start can be ended with them. */
 
-/** Sends a signal to all of a group; nothing if it is gone. */
+/** Sends a signal to all of a group; nothing if it is gone. Never to what kill(2) takes 0 and -1 for: our own group, or everybody. */
 export function signalGroup(leader: number, signal: NodeJS.Signals): void {
+  if (!(leader > 1)) return
   try {
     process.kill(-leader, signal)
   } catch {

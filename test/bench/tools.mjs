@@ -29,7 +29,10 @@ export function start(argv, logFile) {
 
 /** Stops all that was started, by pid. */
 export async function stopAll() {
-  for (const file of stopAll.pidFiles) process.kill(Number(readFileSync(file, 'latin1')), 'SIGTERM')
+  for (const file of stopAll.pidFiles) {
+    const pid = Number(readFileSync(file, 'latin1'))
+    if (pid > 1) process.kill(pid, 'SIGTERM')
+  }
   for (const child of children) child.kill('SIGKILL')
 }
 stopAll.pidFiles = []

@@ -9,7 +9,7 @@ import { expect } from 'vitest'
 import { Cmd, Opt, Rep } from '../../src/protocol/constants.ts'
 import { type BadLine, FAULTS, seeded, startBadLine } from '../chaos/bad-line.ts'
 import { seededBytes } from '../support/disk.ts'
-import { childrenOf, openFds } from '../support/procfs.ts'
+import { childrenOf, openFds, signalIfAlive } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { startNbdServer } from '../support/servers.ts'
 import { waitFor } from '../support/wait.ts'
@@ -30,7 +30,7 @@ const test = base
     await truncate(file, SIZE_MIB * 1024 * 1024)
     const server = await startNbdServer(dir, 'server', { exports: { disk: { file, flush: true, fua: true } } })
     const signal = (name: NodeJS.Signals): void => {
-      for (const pid of [server.pid, ...childrenOf(server.pid)]) process.kill(pid, name)
+      for (const pid of [server.pid, ...childrenOf(server.pid)]) signalIfAlive(pid, name)
     }
     onCleanup(async () => {
       signal('SIGCONT')

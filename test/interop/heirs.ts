@@ -1,7 +1,7 @@
 /** Gateways that are taken over by another process, which is nobody's child when the first one has ended. */
 import { afterEach } from 'vitest'
 import type { RunningGateway } from '../support/gateway.ts'
-import { isAlive } from '../support/procfs.ts'
+import { isAlive, signalIfAlive, signalTo } from '../support/procfs.ts'
 import { waitFor } from '../support/wait.ts'
 
 const UPGRADE_BOUND_MS = 60_000
@@ -9,7 +9,7 @@ const UPGRADE_BOUND_MS = 60_000
 const heirs: number[] = []
 afterEach(async () => {
   for (const pid of heirs.splice(0)) {
-    if (isAlive(pid)) process.kill(pid, 'SIGKILL')
+    signalIfAlive(pid, 'SIGKILL')
     await waitFor('its end', () => !isAlive(pid))
   }
 })
@@ -18,7 +18,7 @@ afterEach(async () => {
 export async function upgrade(running: RunningGateway, pid = running.pid): Promise<number> {
   const taken = () => running.log().filter(({ msg }) => msg === 'handed over')
   const before = taken().length
-  process.kill(pid, 'SIGUSR2')
+  signalTo(pid, 'SIGUSR2')
   await waitFor('the upgrade', () => taken().length > before, {
     boundMs: UPGRADE_BOUND_MS,
     describe: running.stderr,

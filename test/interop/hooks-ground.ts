@@ -63,6 +63,11 @@ export function serversIn(gateway: RunningGateway): readonly number[] {
   return gateway.log().flatMap(({ msg, pid }) => (msg === 'server started' ? [Number(pid)] : []))
 }
 
+/** The first of them: its line may come after its client's greeting. */
+export async function firstServerIn(gateway: RunningGateway): Promise<number> {
+  return Number((await gateway.waitForLog(({ msg }) => msg === 'server started')).pid)
+}
+
 /** Waits until an export has left nothing: no program, no record, no file. */
 export async function untilNothingIsLeft(gateway: RunningGateway, dir: string): Promise<void> {
   await waitFor('nothing is left', () => leftIn(dir).length === 0 && programsOf(gateway.pid).length === 0, {

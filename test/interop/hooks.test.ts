@@ -10,7 +10,7 @@ import { Opt, Rep } from '../../src/protocol/constants.ts'
 import { test as base } from '../support/fixtures.ts'
 import { MAIN, type RunningGateway } from '../support/gateway.ts'
 import { runOk } from '../support/process.ts'
-import { childrenOf, isAlive } from '../support/procfs.ts'
+import { childrenOf, isAlive, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { waitFor } from '../support/wait.ts'
 import { allow, config, type Entry, tcpDoor, tlsDoor } from './configs.ts'
@@ -267,9 +267,9 @@ case $facts in *carol*) exit 1 ;; *bob*) echo read ;; *) echo write ;; esac`,
     const running = await gateway(config([tcpDoor()], exports, { ...folders(dir), workers: 2 }))
     const ready = running.log().filter(({ msg }) => msg === 'worker ready')
     for (let each = 0; each < 4; each++) expect((await on(running)).kind).toBe('in')
-    process.kill(Number(ready[0]?.pid), 'SIGKILL')
+    signalTo(Number(ready[0]?.pid), 'SIGKILL')
     await waitFor('its sessions are cleaned up', () => notes.of('cleanup').length === 2)
-    process.kill(Number(ready[1]?.pid), 'SIGKILL')
+    signalTo(Number(ready[1]?.pid), 'SIGKILL')
     await untilNothingIsLeft(running, dir)
     expect(new Set(notes.of('cleanup').map(idOf)).size).toBe(4)
     expect(notes.of('cleanup')).toHaveLength(4)

@@ -8,7 +8,7 @@ import { seededFile, sha256 } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
 import { MAIN } from '../support/gateway.ts'
 import { run, runOk, type Started, start } from '../support/process.ts'
-import { childrenOf } from '../support/procfs.ts'
+import { childrenOf, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, isConnectable, waitFor } from '../support/wait.ts'
 import { allow, config, type Entry, nbdsUri, tcpDoor, tlsDoor } from './configs.ts'
@@ -182,8 +182,8 @@ requires(
     const port = await freePort()
     const server = await byInetd(port, await lab.write([LOCAL], ALLOW))
     const client = await inside(port)
-    const [child = 0] = childrenOf(server.pid)
-    process.kill(child, 'SIGTERM')
+    const [child] = childrenOf(server.pid)
+    signalTo(child, 'SIGTERM')
     await waitFor('draining', () => lab.lines().some(({ msg }) => msg === 'draining'))
     client.request(0, 1n, 0n, 512)
     expect(await client.simpleReply(512)).toMatchObject({ error: 0 })

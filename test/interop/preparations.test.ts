@@ -7,6 +7,7 @@ import { answers } from '../../src/preparing/listening.ts'
 import { Preparations } from '../../src/preparing/preparations.ts'
 import type { Guest, Readied } from '../../src/preparing/preparing.ts'
 import { test as base } from '../support/fixtures.ts'
+import { signalIfAlive, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { waitFor } from '../support/wait.ts'
 import { config, type Entry } from './configs.ts'
@@ -51,21 +52,13 @@ function random(seed: number): (count: number) => number {
   }
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
-  try {
-    process.kill(pid, name)
-  } catch {
-    // It has just ended.
-  }
-}
-
 requires('nbdkit')('preparations', () => {
   test('give the connection that has lost its server another one', async ({ ground }) => {
     const { preparations, of } = ground
     const first = await preparations.prepare('connection', guest(1))
     if (first.kind !== 'ready' || first.upstream.kind !== 'unix') throw new Error(JSON.stringify(first))
-    const [{ pid: before = 0 } = {}] = preparations.list()
-    process.kill(before, 'SIGKILL')
+    const [{ pid: before } = {}] = preparations.list()
+    signalTo(before, 'SIGKILL')
     expect(await preparations.prepare('connection', guest(1))).toEqual(first)
     expect(await answers(first.upstream.path)).toBe(true)
     expect(preparations.list()).toMatchObject([{ pid: expect.any(Number), sessions: [1] }])
@@ -119,7 +112,7 @@ requires('nbdkit')('preparations', () => {
           preparations.finish(some)
         } else if (dice === 8) {
           const { pid } = preparations.list()[below(3)] ?? {}
-          if (pid !== undefined) signal(pid, below(2) === 0 ? 'SIGKILL' : 'SIGTERM')
+          if (pid !== undefined) signalIfAlive(pid, below(2) === 0 ? 'SIGKILL' : 'SIGTERM')
         } else if (step % 7 === 0) use({ linger: `${20 + step}ms` })
         if (step % 10 === 0) {
           const sockets = programsOf(process.pid).flatMap(pid => /\S+\.sock/.exec(commandOf(pid)) ?? [])

@@ -7,13 +7,14 @@ import { seededBytes, seededFile, sha256 } from '../support/disk.ts'
 import { test } from '../support/fixtures.ts'
 import type { RunningGateway } from '../support/gateway.ts'
 import { runOk } from '../support/process.ts'
-import { childrenOf, isAlive } from '../support/procfs.ts'
+import { childrenOf, isAlive, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { waitFor } from '../support/wait.ts'
 import { config, type Entry, tcpDoor } from './configs.ts'
 import {
   ANYONE,
   commandOf,
+  firstServerIn,
   folders,
   leftIn,
   nbdgate,
@@ -105,17 +106,18 @@ requires(
     const exports = [{ name: 'mem', upstream: memory({ linger: '1m' }), allow: ANYONE }]
     const running = await gateway(config([tcpDoor()], exports, folders(dir)))
     const { client } = await on(running, 'mem')
-    process.kill(serversIn(running)[0] ?? 0, 'SIGKILL')
+    signalTo(await firstServerIn(running), 'SIGKILL')
     // Its session goes on with the next one.
     await running.waitForLog(({ msg }) => msg === 'upstream back')
     await client.disconnect()
     expect(await running.waitForLog(({ msg }) => msg === 'server ended')).toMatchObject({ why: 'SIGKILL' })
     await runOk(['nbdinfo', '--size', uriOf(running, 'mem')])
-    const [, stopped = 0] = serversIn(running)
+    await waitFor('the second server', () => serversIn(running).length === 2)
+    const [, stopped = -1] = serversIn(running)
     await waitFor('the end of both sessions', () => {
       return running.log().filter(({ msg }) => msg === 'session ended').length === 2
     })
-    process.kill(stopped, 'SIGSTOP')
+    signalTo(stopped, 'SIGSTOP')
     await runOk(['nbdinfo', '--size', uriOf(running, 'mem')])
     const silent = running.log().filter(({ msg }) => msg === 'server does not answer')
     expect(silent.at(-1)).toMatchObject({ pid: stopped })
@@ -132,7 +134,7 @@ requires(
     const block = seededBytes(9, 4096)
     client.request(Cmd.WRITE, 1n, 0n, 4096, block)
     expect(await client.simpleReply()).toMatchObject({ error: 0 })
-    process.kill(serversIn(running)[0] ?? 0, 'SIGKILL')
+    signalTo(await firstServerIn(running), 'SIGKILL')
     client.request(Cmd.READ, 2n, 0n, 4096)
     expect((await client.simpleReply(4096)).data).toEqual(block)
     expect(await running.waitForLog(({ msg }) => msg === 'upstream back')).toMatchObject({ export: 'disk' })
@@ -214,9 +216,9 @@ requires(
     await runOk(['nbdinfo', '--size', uriOf(second, 'mem')])
     const orphans = programsOf(second.pid)
     // The shell that would end them goes first, and nobody can start another.
-    const [guard = 0] = childrenOf(second.pid).filter(pid => commandOf(pid).includes('trap'))
+    const [guard] = childrenOf(second.pid).filter(pid => commandOf(pid).includes('trap'))
     second.kill('SIGSTOP')
-    process.kill(guard, 'SIGKILL')
+    signalTo(guard, 'SIGKILL')
     second.kill('SIGKILL')
     await second.waitForExit()
     expect(orphans.filter(isAlive)).toHaveLength(3)

@@ -7,7 +7,7 @@ import { Opt } from '../../src/protocol/constants.ts'
 import { seededBytes, seededFile, sha256 } from '../support/disk.ts'
 import { MAIN, WORKERS } from '../support/gateway.ts'
 import { run, runOk, start } from '../support/process.ts'
-import { childrenOf, rssKiB } from '../support/procfs.ts'
+import { childrenOf, rssKiB, signalIfAlive } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, isConnectable, waitFor } from '../support/wait.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
@@ -109,7 +109,7 @@ requires(
     // A listener that ends leaves its connections alone: they are ended here, too.
     const connections = childrenOf(sshd.pid)
     await sshd.stop()
-    for (const pid of connections) process.kill(pid, 'SIGKILL')
+    for (const pid of connections) signalIfAlive(pid, 'SIGKILL')
     await running.waitForLog(({ msg }) => msg === 'upstream lost')
     await sshd.restart()
     await reads(client, 4096, 4096)

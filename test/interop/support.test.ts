@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest'
 import { ext4Image, seededBytes, seededFile, sha256 } from '../support/disk.ts'
 import { test } from '../support/fixtures.ts'
 import { run, runOk, start } from '../support/process.ts'
-import { isAlive, isListening, openFds, rssKiB } from '../support/procfs.ts'
+import { isAlive, isListening, openFds, rssKiB, signalIfAlive, signalTo } from '../support/procfs.ts'
 import { findProgram, isCi, packages, packagesOf } from '../support/programs.mjs'
 import { requires } from '../support/requires.ts'
 import { startNbdkit, startNbdServer } from '../support/servers.ts'
@@ -173,9 +173,21 @@ describe('processes', () => {
     expect(pids.filter(isAlive)).toEqual([])
   })
 
+  it('are signalled by their pid, and by nothing that kill(2) takes for a whole group', async () => {
+    for (const pid of [0, -1, 1, Number.NaN, 1.5, undefined]) {
+      expect(() => signalTo(pid, 'SIGCONT'), String(pid)).toThrow('no pid')
+      expect(() => signalIfAlive(pid ?? 0, 'SIGCONT'), String(pid)).toThrow('no pid')
+    }
+    const raw = ['process', 'kill('].join('.')
+    const root = join(import.meta.dirname, '..')
+    const sources = (await readdir(root, { recursive: true })).filter(name => name.endsWith('.ts'))
+    const texts = await Promise.all(sources.map(async name => await readFile(join(root, name), 'utf8')))
+    expect(sources.filter((_, index) => texts[index]?.includes(raw))).toEqual(['support/procfs.ts'])
+  })
+
   it('does not wait for the outputs of what a program left behind', async () => {
     const { code, stdout } = await run(['sh', '-c', 'sleep 1000 & echo $!'])
-    process.kill(Number(stdout))
+    signalTo(Number(stdout), 'SIGTERM')
     expect(code).toBe(0)
   })
 

@@ -9,7 +9,7 @@ import { hearNotifications } from '../support/activation.ts'
 import { test as base } from '../support/fixtures.ts'
 import { MAIN, WORKERS } from '../support/gateway.ts'
 import { run, runOk, start } from '../support/process.ts'
-import { isAlive } from '../support/procfs.ts'
+import { isAlive, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, type SocketAddress, waitFor } from '../support/wait.ts'
 import { config, type Entry, tcpDoor } from './configs.ts'
@@ -191,7 +191,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
     const { running, tcp } = await lab.begin()
     const old = await inside(tcp)
     const heir = await upgrade(running)
-    process.kill(heir, 'SIGTERM')
+    signalTo(heir, 'SIGTERM')
     await running.waitForLog(({ msg }) => msg === 'draining')
     expect(await isServed(old)).toBe(true)
     await old.disconnect()
@@ -199,7 +199,7 @@ requires('nbdkit', 'fio')('an upgrade', () => {
     await waitFor('the end of both', () => !isAlive(heir))
     const again = await lab.begin()
     const lost = await inside(again.tcp)
-    process.kill(await upgrade(again.running), 'SIGKILL')
+    signalTo(await upgrade(again.running), 'SIGKILL')
     await lost.closed()
     await again.running.waitForExit()
   })

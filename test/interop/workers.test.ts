@@ -6,7 +6,7 @@ import { expect } from 'vitest'
 import { Cmd, Err } from '../../src/protocol/constants.ts'
 import type { RunningGateway } from '../support/gateway.ts'
 import { runOk, start } from '../support/process.ts'
-import { childrenOf, isAlive } from '../support/procfs.ts'
+import { childrenOf, isAlive, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { waitFor } from '../support/wait.ts'
 import { allow, config, nbdsUri, tlsDoor } from './configs.ts'
@@ -143,7 +143,7 @@ requires('nbd-server')('two workers', () => {
     const workers = childrenOf(running.pid)
     expect(workers).toHaveLength(2)
     running.kill('SIGTERM')
-    for (const pid of workers) process.kill(pid, 'SIGTERM')
+    for (const pid of workers) signalTo(pid, 'SIGTERM')
     await running.waitForLog(({ msg }) => msg === 'draining')
     for (const { client } of clients) await works(client)
     for (const { client } of clients) client.request(Cmd.DISC, 1n, 0n, 0)
@@ -177,7 +177,7 @@ requires('nbd-server', 'fio')('a worker that is killed', () => {
     const [doomed, other] = await listed(shared.socket)
     expect(doomed?.worker).not.toBe(other?.worker)
     expect(await enter(port, pki.alice)).toMatchObject({ kind: 'refused' })
-    process.kill(pidOf(running, doomed?.worker ?? 0), 'SIGKILL')
+    signalTo(pidOf(running, doomed?.worker ?? 0), 'SIGKILL')
     await first.client.closed()
     expect(await running.waitForLog(({ msg }) => msg === 'worker died')).toMatchObject({
       level: 'error',
@@ -216,7 +216,7 @@ requires('nbd-server', 'fio')('a worker that is killed', () => {
     const sessions = await listed(shared.socket)
     const worker = sessions.find(({ who }) => who === 'cert:cn=bob')?.worker
     expect(sessions.find(({ who }) => who === 'cert:cn=alice')?.worker).not.toBe(worker)
-    process.kill(pidOf(running, worker ?? 0), 'SIGKILL')
+    signalTo(pidOf(running, worker ?? 0), 'SIGKILL')
     await doomed.client.closed()
     expect(await copying.waitForExit(60_000)).toMatchObject({ code: 0 })
     await runOk(['cmp', '-n', String(1024 * 1024), copy, shared.file])

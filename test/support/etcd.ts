@@ -102,15 +102,15 @@ async function startMember(
       ready: () => log.includes('serving client traffic'),
     })
   }
-  let process = await launch()
+  let member = await launch()
   return {
     url: plan.url,
-    pid: () => process.pid,
+    pid: () => member.pid,
     restart: async () => {
-      process = await launch()
+      member = await launch()
     },
-    kill: signal => process.kill(signal),
-    waitForExit: async () => await process.waitForExit(),
+    kill: signal => member.kill(signal),
+    waitForExit: async () => await member.waitForExit(),
   }
 }
 

@@ -65,11 +65,21 @@ export function isListening(pid: number, port: number): boolean {
   return descriptorsOf(pid).some(descriptor => listening.includes(descriptor))
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
+/**
+ * Sends a signal to one process. kill(2) takes 0 for the caller's whole group, so that a pid that was not found would end
+ * the run of the tests without a word. Throws for what is no pid, and if the process is gone.
+ */
+export function signalTo(pid: number | undefined, name: NodeJS.Signals): void {
+  if (pid === undefined || !Number.isInteger(pid) || pid <= 1) throw new Error(`${name} to ${pid}, which is no pid`)
+  process.kill(pid, name)
+}
+
+/** The same, for one that may have ended by itself. */
+export function signalIfAlive(pid: number, name: NodeJS.Signals): void {
   try {
-    process.kill(pid, name)
-  } catch {
-    // gone already
+    signalTo(pid, name)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error
   }
 }
 
@@ -77,19 +87,19 @@ function signal(pid: number, name: NodeJS.Signals): void {
 export async function crashDaemon(pid: number): Promise<void> {
   // The parent first: nobody is to take the place of a child.
   const family = [pid, ...childrenOf(pid)]
-  for (const member of family) signal(member, 'SIGKILL')
+  for (const member of family) signalIfAlive(member, 'SIGKILL')
   await waitFor(`end of daemon ${pid} after SIGKILL`, () => !family.some(isAlive))
 }
 
 /** Ends a daemon, which is not our child, and its children: SIGTERM, then SIGKILL after the bound. */
 export async function stopDaemon(pid: number, boundMs = 5_000): Promise<void> {
   const family = [...childrenOf(pid), pid]
-  for (const member of family) signal(member, 'SIGTERM')
+  for (const member of family) signalIfAlive(member, 'SIGTERM')
   const allGone = () => !family.some(isAlive)
   try {
     await waitFor(`end of daemon ${pid}`, allGone, { boundMs })
   } catch {
-    for (const member of family) signal(member, 'SIGKILL')
+    for (const member of family) signalIfAlive(member, 'SIGKILL')
     await waitFor(`end of daemon ${pid} after SIGKILL`, allGone, { boundMs })
   }
 }
