@@ -8,7 +8,7 @@ import { TlsError } from '../doors/errors.ts'
 import { type Negotiated, negotiate } from '../negotiation/server.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
-import { ExtendedStream } from '../relay/extended-stream.ts'
+import { extendedStream } from '../relay/extended-stream.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import { Relay } from '../relay/relay.ts'
 import type { RelayEnd } from '../relay/relay-end.ts'
@@ -123,7 +123,7 @@ type Entered = Extract<Negotiated<OpenExport>, { kind: 'transmission' }>
 function clientSide(stream: ByteStream, entered: Entered): { readonly client: ByteStream; readonly early: Buffer } {
   const early = entered.wire.rest()
   if (!entered.extendedHeaders) return { client: stream, early }
-  return { client: new ExtendedStream(stream, entered.export.sizeBytes, early), early: Buffer.alloc(0) }
+  return { client: extendedStream(stream, entered.export.sizeBytes, early), early: Buffer.alloc(0) }
 }
 
 interface Told {

@@ -1,4 +1,4 @@
-import { SplittingStream } from '../relay/splitting-stream.ts'
+import { splittingStream } from '../relay/splitting-stream.ts'
 import type { OpenExport } from './open-export.ts'
 
 /**
@@ -8,5 +8,5 @@ import type { OpenExport } from './open-export.ts'
 export function splitExport(opened: OpenExport): OpenExport {
   const { stream, partBytes, structured } = opened
   if (partBytes === undefined) return opened
-  return { ...opened, stream: new SplittingStream(stream, { partBytes, structured: structured.upstream }) }
+  return { ...opened, stream: splittingStream(stream, { partBytes, structured: structured.upstream }) }
 }

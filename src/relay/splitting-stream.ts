@@ -6,19 +6,16 @@
  * costs an entry of a map, and of replies a chunk that does not leave whole is copied.
  */
 import { CmdFlag } from '../protocol/constants.ts'
-import type { ByteSink } from '../stream/byte-stream.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
 import { Framer } from './framer.ts'
 import { JoiningGrammar } from './joining.ts'
-import { LentChunks } from './lent-chunks.ts'
 import { PartingGrammar } from './parting.ts'
 import { nextPart, type Part, Parts, type Whole } from './parts.ts'
+import { type Rewriter, rewrittenUpstream, type Ways } from './rewritten-stream.ts'
 
 /** Parts of READs that are out at once, and bytes that are put together at once if that is more than one READ. */
 const MOST_PARTS = 256
 const MOST_BYTES = 64 * 1024 * 1024
-
-const NOTHING = Buffer.alloc(0)
 
 /** What the upstream is. */
 export interface SplittingOptions {
@@ -28,9 +25,12 @@ export interface SplittingOptions {
   readonly structured: boolean
 }
 
-export class SplittingStream implements GatedStream {
-  readonly headroomBytes = 0
-  readonly #inner: GatedStream
+/** The connection as one that takes requests of any length. What is written are requests, whose cookies are written over in place. */
+export function splittingStream(inner: GatedStream, options: SplittingOptions): GatedStream {
+  return rewrittenUpstream(inner, ways => new Splitting(options, ways))
+}
+
+class Splitting implements Rewriter {
   readonly #options: SplittingOptions
   readonly #parts = new Parts()
   readonly #requests: Framer
@@ -39,111 +39,27 @@ export class SplittingStream implements GatedStream {
   readonly #reads: Whole[] = []
   #readParts = 0
   #gatheredBytes = 0
-  /** What a call has brought so far. */
-  #toUpstream: Buffer[] = []
-  #toSink: Buffer[] = []
-  readonly #chunks: LentChunks
-  #sink: ByteSink | undefined
 
-  constructor(inner: GatedStream, options: SplittingOptions) {
-    this.#inner = inner
+  constructor(options: SplittingOptions, { toPeer, toSink }: Ways) {
     this.#options = options
-    this.#chunks = new LentChunks(inner)
-    const parting = new PartingGrammar(this.#parts, options.partBytes, this.#reads)
-    this.#requests = new Framer(parting, bytes => this.#toUpstream.push(bytes))
+    this.#requests = new Framer(new PartingGrammar(this.#parts, options.partBytes, this.#reads), toPeer)
     const joining = new JoiningGrammar(this.#parts, options.structured, {
       inject: message => this.#replies.inject(message),
       isRead: part => this.#isRead(part),
     })
-    this.#replies = new Framer(joining, bytes => this.#toSink.push(bytes))
+    this.#replies = new Framer(joining, toSink)
   }
 
-  get unsentBytes(): number {
-    return this.#inner.unsentBytes
+  out(bytes: Buffer): void {
+    this.#requests.feed(bytes)
   }
 
-  start(sink: ByteSink, expectedBytes?: () => number): void {
-    this.#sink = sink
-    this.#inner.start(this.#ear, expectedBytes)
+  in(chunk: Buffer): void {
+    this.#replies.feed(chunk)
   }
 
-  pause(): void {
-    this.#inner.pause()
-  }
-
-  resume(): void {
-    this.#inner.resume()
-  }
-
-  /** Takes requests, whose cookies are written over in place. */
-  write(bytes: Uint8Array, sent?: () => void): void {
-    this.#requests.feed(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length))
-    this.#send(sent)
-  }
-
-  gate(mayWrite: () => boolean): void {
-    this.#inner.gate(mayWrite)
-  }
-
-  cork(): void {
-    this.#inner.cork()
-  }
-
-  uncork(): void {
-    this.#inner.uncork()
-  }
-
-  release(chunk: Buffer): void {
-    this.#chunks.release(chunk)
-  }
-
-  end(): void {
-    this.#reads.length = 0
-    this.#inner.end()
-  }
-
-  destroy(): void {
-    this.#reads.length = 0
-    this.#inner.destroy()
-  }
-
-  readonly #ear: ByteSink = {
-    data: chunk => {
-      let failure: unknown
-      try {
-        this.#replies.feed(chunk)
-      } catch (error) {
-        failure = error
-      }
-      this.#deliver(chunk)
-      if (failure !== undefined) this.#broken(failure)
-      else this.#send()
-    },
-    ended: () => this.#sink?.ended(),
-    closed: error => {
-      const sink = this.#sink
-      this.#sink = undefined
-      sink?.closed(error)
-    },
-    drained: () => this.#sink?.drained(),
-  }
-
-  #deliver(chunk: Buffer): void {
-    const pieces = this.#toSink
-    this.#toSink = []
-    this.#chunks.deliver(chunk, pieces, () => this.#sink)
-  }
-
-  /** What the upstream sends can not be. */
-  #broken(error: unknown): void {
-    const sink = this.#sink
-    this.#sink = undefined
-    this.destroy()
-    sink?.closed(error instanceof Error ? error : new Error(String(error)))
-  }
-
-  /** Sends what has come for the upstream, and READs that there is room for: between two other messages. */
-  #send(sent?: () => void): void {
+  /** READs that there is room for. */
+  fill(): void {
     for (let whole = this.#reads[0]; whole !== undefined && this.#readParts < MOST_PARTS; whole = this.#reads[0]) {
       if (whole.sent === 0 && !this.#begin(whole)) break
       const { head } = nextPart(this.#parts, whole, this.#options.partBytes)
@@ -151,15 +67,10 @@ export class SplittingStream implements GatedStream {
       this.#readParts++
       if (whole.sent === whole.length) this.#reads.shift()
     }
-    const pieces = this.#toUpstream
-    this.#toUpstream = []
-    // An empty write is told when all before it has left.
-    const last = pieces.pop() ?? (sent === undefined ? undefined : NOTHING)
-    if (last === undefined) return
-    this.#inner.cork()
-    for (const piece of pieces) this.#inner.write(piece)
-    this.#inner.write(last, sent)
-    this.#inner.uncork()
+  }
+
+  over(): void {
+    this.#reads.length = 0
   }
 
   /** Makes room for what has to leave as one message; false: there is none now. */

@@ -1,7 +1,7 @@
 /** A client with extended headers in front of a relay: what it asks reaches an upstream that knows compact ones alone. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { ExtendedStream } from '../../../src/relay/extended-stream.ts'
+import { extendedStream } from '../../../src/relay/extended-stream.ts'
 import { Relay } from '../../../src/relay/relay.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { everySplit, FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
@@ -53,7 +53,7 @@ interface Asked {
 function session(structured = true, early: Buffer = Buffer.alloc(0)) {
   const [client, upstream] = [new FakeStream(), new FakeStream()]
   const relay = new Relay({
-    client: new ExtendedStream(client, 4n * TIB, early),
+    client: extendedStream(client, 4n * TIB, early),
     upstream,
     sizeBytes: 4n * TIB,
     flags: ALL_FLAGS,

@@ -3,8 +3,9 @@ import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import { ProtocolError } from '../../../src/protocol/errors.ts'
 import { Relay } from '../../../src/relay/relay.ts'
-import { SplittingStream } from '../../../src/relay/splitting-stream.ts'
+import { splittingStream } from '../../../src/relay/splitting-stream.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
+import type { GatedStream } from '../../../src/stream/write-gate.ts'
 import { FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
 import { ALL_FLAGS, chunk, FLUSH, READ, request, simpleReply, WRITE } from './messages.ts'
 
@@ -21,7 +22,7 @@ class Gated extends FakeStream {
 }
 
 interface Seen {
-  readonly stream: SplittingStream
+  readonly stream: GatedStream
   readonly inner: Gated
   readonly got: () => Buffer
   readonly end: () => Error | undefined | 'none'
@@ -29,7 +30,7 @@ interface Seen {
 
 function splitting(structured = false, partBytes = PART): Seen {
   const inner = new Gated()
-  const stream = new SplittingStream(inner, { partBytes, structured })
+  const stream = splittingStream(inner, { partBytes, structured })
   const pieces: Buffer[] = []
   let end: Error | undefined | 'none' = 'none'
   stream.start({
@@ -281,11 +282,11 @@ describe('an upstream that breaks the protocol', () => {
 })
 
 describe('a relay over one', () => {
-  const split = (): { inner: Gated; stream: SplittingStream } => {
+  const split = (): { inner: Gated; stream: GatedStream } => {
     const inner = new Gated()
-    return { inner, stream: new SplittingStream(inner, { partBytes: PART, structured: false }) }
+    return { inner, stream: splittingStream(inner, { partBytes: PART, structured: false }) }
   }
-  const start = (next: SplittingStream) => {
+  const start = (next: GatedStream) => {
     const [client, first] = [new FakeStream(), split()]
     const relay = new Relay({
       client,
