@@ -19,6 +19,7 @@ const sessionList = z.object({
       bytesRead: z.number(),
       bytesWritten: z.number(),
       inFlight: z.number(),
+      upstreamLost: z.boolean(),
     }),
   ),
 })

@@ -15,6 +15,8 @@ export interface SessionRow {
   readonly since: string
   readonly bytesRead: number
   readonly bytesWritten: number
+  /** Its upstream is away, and it waits. */
+  readonly upstreamLost: boolean
 }
 
 /** The columns of a list of sessions, in order. */
@@ -36,7 +38,13 @@ export function sessionColumns(nowMs: number): readonly Column<SessionRow>[] {
 /** Sessions in columns, one a line, no longer than `width`; without any a sentence. */
 export function sessionTable(sessions: readonly SessionRow[], nowMs: number, width?: number): string {
   if (sessions.length === 0) return 'nobody is on an export\n'
-  return fitTable(sessionColumns(nowMs), sessions, width)
+  const state: Column<SessionRow> = {
+    head: 'STATE',
+    rank: 1,
+    cell: ({ upstreamLost }) => (upstreamLost ? 'waits for its upstream' : 'served'),
+  }
+  const all = sessionColumns(nowMs)
+  return fitTable(sessions.some(({ upstreamLost }) => upstreamLost) ? [...all, state] : all, sessions, width)
     .map(line => `${line}\n`)
     .join('')
 }

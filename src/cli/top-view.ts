@@ -44,7 +44,7 @@ export function topLines({
   const [head = '', ...body] = fitTable(topColumns(nowMs), shown, size.columns)
   const marked = body.map((line, index) => {
     const isChosen = shown[index]?.id === selected
-    if (!isChosen) return line
+    if (!isChosen) return shown[index]?.upstreamLost === true ? paint(Style.WARN, line) : line
     return colors ? paint(Style.CHOSEN, line.padEnd(size.columns)) : cut(`>${line}`, size.columns)
   })
   const last = message === undefined ? cut(KEYS, size.columns) : paint(Style.WARN, cut(message, size.columns))
@@ -65,8 +65,9 @@ function topColumns(nowMs: number): readonly Column<TopRow>[] {
   const kept: readonly (Column<TopRow> | undefined)[] = [id, who, from, door, name, rights, since]
   return [
     ...kept.filter(each => each !== undefined),
-    { head: 'READ/S', rank: 0, cell: ({ readPerSecond }) => bytesText(readPerSecond) },
-    { head: 'WRITE/S', rank: 0, cell: ({ writtenPerSecond }) => bytesText(writtenPerSecond) },
+    // Where it is seen on the narrowest terminal too; nothing moves meanwhile.
+    { head: 'READ/S', rank: 0, cell: each => (each.upstreamLost ? 'waits' : bytesText(each.readPerSecond)) },
+    { head: 'WRITE/S', rank: 0, cell: each => (each.upstreamLost ? '' : bytesText(each.writtenPerSecond)) },
     { head: 'REQ/S', rank: 2, cell: ({ requestsPerSecond }) => String(Math.round(requestsPerSecond)) },
     { head: 'OUT', rank: 5, cell: ({ inFlight }) => String(inFlight) },
   ]
@@ -76,6 +77,8 @@ function summary(rows: readonly TopRow[], sort: Sort, reversed: boolean): string
   const sum = (of: (row: TopRow) => number): number => rows.reduce((total, row) => total + of(row), 0)
   const read = bytesText(sum(({ readPerSecond }) => readPerSecond))
   const written = bytesText(sum(({ writtenPerSecond }) => writtenPerSecond))
-  const count = `${rows.length} ${rows.length === 1 ? 'session' : 'sessions'}`
+  const lost = rows.filter(({ upstreamLost }) => upstreamLost).length
+  const waiting = lost === 0 ? '' : lost === 1 ? ', 1 waits for its upstream' : `, ${lost} wait for their upstream`
+  const count = `${rows.length} ${rows.length === 1 ? 'session' : 'sessions'}${waiting}`
   return `${count}, read ${read}/s, written ${written}/s, by ${sort}${reversed ? ', reversed' : ''}`
 }

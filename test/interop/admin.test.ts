@@ -10,6 +10,8 @@ import { seededFile } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
 import { MAIN } from '../support/gateway.ts'
 import { type RunResult, run } from '../support/process.ts'
+import { requires } from '../support/requires.ts'
+import { startNbdkit } from '../support/servers.ts'
 import { isConnectable, waitFor } from '../support/wait.ts'
 import { config, tcpDoor } from './configs.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
@@ -111,6 +113,52 @@ test('without a socket to ask the commands are of no use', async ({ setup, dir }
   await writeFile(file, setup.text('write').replace(/"admin": \{[^}]*\}/, '"log": {}'))
   const { code, stderr } = await nbdgate('kick', '1', '--config', file)
   expect([code, stderr]).toEqual([2, expect.stringContaining('there is no admin.socket')])
+})
+
+requires('nbdkit', 'script')('an upstream that is away', () => {
+  test('is seen in sessions and top: piped without colours, on a terminal of 40 columns with them', async ({
+    gateway,
+    dir,
+  }) => {
+    const { socket: server, process: kit } = await startNbdkit(dir, 'kit', ['memory', '1M'])
+    const socket = join(dir, 'admin.sock')
+    const upstream = `nbd+unix:///?socket=${server}`
+    const exports = [{ name: 'disk', upstream, allow: [{ who: 'anyone', rights: 'write' }] }]
+    const running = await gateway(config([tcpDoor()], exports, { admin: { socket } }))
+    await entered(running.port('tcp'))
+    const where = ['--socket', socket]
+    expect((await nbdgate('sessions', ...where)).stdout).not.toContain('STATE')
+    kit.kill('SIGKILL')
+    await running.waitForLog(({ msg }) => msg === 'upstream lost')
+    expect(JSON.parse((await nbdgate('sessions', '--json', ...where)).stdout)).toMatchObject([{ upstreamLost: true }])
+    expect((await nbdgate('sessions', ...where)).stdout).toMatch(/ STATE\n.* waits for its upstream\n$/)
+    const piped = (await nbdgate('top', ...where)).stdout
+    expect(piped).toMatch(/READ\/S.*\n.* waits /)
+    expect(piped).not.toContain('\u001b')
+
+    const show = async (env: Readonly<Record<string, string>>): Promise<string> => {
+      const typed = join(dir, `terminal-${Object.keys(env).join('')}`)
+      const command = `stty cols 40 rows 12; exec '${process.execPath}' '${MAIN}' top --socket '${socket}'`
+      const { NO_COLOR: _no, ...plain } = process.env
+      const script = spawn('script', ['-qefc', command, typed], { env: { ...plain, TERM: 'xterm', ...env } })
+      const ended = finished(script, 'close')
+      const shown = () => (existsSync(typed) ? readFileSync(typed, 'utf8') : '')
+      try {
+        await waitFor('the table', () => shown().includes('q quit'), { describe: shown })
+        script.stdin.write('q')
+        expect(await ended).toEqual([0, null])
+      } finally {
+        script.kill('SIGKILL')
+      }
+      return shown()
+    }
+    const coloured = await show({})
+    expect(coloured).toContain('1 session, 1 waits for its upstream, re…')
+    expect(coloured).toMatch(/\[33m1 +\S+… +disk +waits/)
+    const plain = await show({ NO_COLOR: '1' })
+    expect(plain).toMatch(/\[K1 +\S+… +disk +waits/)
+    expect(plain).not.toContain('\u001b[33m')
+  })
 })
 
 test('top shows who moves what, and ends a session after asking', async ({ setup, gateway, dir }) => {

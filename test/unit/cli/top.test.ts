@@ -29,6 +29,7 @@ function base() {
     bytesRead: 0,
     bytesWritten: 0,
     inFlight: 0,
+    upstreamLost: false,
   }
 }
 
@@ -123,6 +124,20 @@ describe('the screen', () => {
     expect(lines[2]).toMatch(/^2 +cert:cn=b… +disk +9\.8 KiB +0 B$/)
   })
 
+  it('shows which sessions wait for their upstream, on 40 columns and without colours too', () => {
+    const rows = topRows({ before: [], now: [session(1), session(2, { upstreamLost: true })], seconds: 1 })
+    const size = { columns: 40, rows: 24 }
+    const lines = screen({ rows, size })
+    expect(lines[0]).toBe('2 sessions, 1 waits for its upstream, r…')
+    expect(lines[2]).toMatch(/^1 +cert:\S*… +disk +0 B +0 B$/)
+    expect(lines[3]).toMatch(/^2 +cert:\S*… +disk +waits$/)
+    expect(lines.join('')).not.toContain('\u001b')
+    const colored = screen({ rows, size, colors: true })
+    expect(colored[3]).toBe(`\u001b[33m${lines[3]}\u001b[0m`)
+    expect(colored[2]).toBe(lines[2])
+    expect(topTable(rows, NOW_MS).split('\n')[2]).toMatch(/ waits .* 0 +0$/)
+  })
+
   it('keeps the chosen one in sight, and marks it without colours too', () => {
     const rows = sortRows(
       topRows({ before: [], now: Array.from({ length: 100 }, (_, id) => session(id)), seconds: 1 }),
@@ -156,6 +171,12 @@ describe('tables', () => {
   it('have all columns where there is no terminal, and a sentence without rows', () => {
     expect(topTable(moved, NOW_MS).split('\n')).toHaveLength(6)
     expect(topTable([], NOW_MS)).toBe('nobody is on an export\n')
+  })
+
+  it('have a column for sessions that wait for their upstream, while there are some', () => {
+    const [calm, one] = [session(1), session(2, { upstreamLost: true })]
+    expect(sessionTable([calm], NOW_MS)).not.toContain('STATE')
+    expect(sessionTable([calm, one], NOW_MS)).toMatch(/ STATE\n.* served\n.* waits for its upstream\n$/)
   })
 
   it('list 10,000 sessions on 40 columns', () => {
