@@ -21,6 +21,7 @@ const traffic = createRoute({
   method: 'get',
   path: '/v1/traffic',
   summary: 'What has passed on each export, and how long its upstream took',
+  description: 'Of those that an upstream lists, the ones that are in use or were lately.',
   responses: { 200: json(trafficSchema, 'Counts since the gateway has started; they begin again with a worker.') },
 })
 

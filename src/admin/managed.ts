@@ -129,6 +129,8 @@ export interface GatewayFacts {
 /** An export as it is configured, and what is going on there. */
 export interface ExportFacts {
   readonly name: string
+  /** An upstream lists it; it is not written down. */
+  readonly listed: boolean
   readonly description: string | undefined
   /** Where it leads, without anything secret: `nbd://127.0.0.1:10810/disk`, `file:/srv/disk.img`. */
   readonly upstream: string
@@ -167,7 +169,7 @@ export interface Observed {
   leases(): readonly LeaseFacts[]
   /** What was made for sessions, the oldest first. */
   overlays(): readonly OverlayFacts[]
-  /** In the order of the configuration. */
+  /** In the order of the configuration; those that upstreams list come last. */
   exports(): Promise<readonly ExportFacts[]>
   /** The metrics of each of its processes. */
   metrics(): Promise<readonly (readonly MetricFamily[])[]>
@@ -175,7 +177,7 @@ export interface Observed {
   readiness(names?: readonly string[]): Promise<readonly ReadinessCheck[]>
   /** Undefined while the gateway starts. */
   about(): GatewayFacts | undefined
-  /** What has passed since the gateway has started, in the order of the configuration. */
+  /** What has passed since the gateway has started, as `exports`; of those that upstreams list, what is or was in use. */
   traffic(): Promise<readonly ExportTraffic[]>
   /** Which regions of an export are asked for; counted from the first question on. Undefined: there is no such export. */
   regions(name: string): Promise<RegionFacts | undefined>

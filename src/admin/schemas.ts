@@ -60,6 +60,7 @@ export const overlaySchema = z
 export const exportSchema = z
   .object({
     name: z.string(),
+    listed: z.boolean().describe('An upstream lists it; it is not written down.'),
     description: z.string().optional(),
     upstream: z.string().describe('Where it leads, without anything secret.'),
     upstreamState: z.enum(['up', 'down', 'unknown']).describe('Whether it answered when it was asked last.'),

@@ -57,7 +57,10 @@ const exportsRoute = createRoute({
   path: '/v1/exports',
   summary: 'What is configured, and who is on it',
   responses: {
-    200: json(z.object({ exports: z.array(exportSchema).readonly() }), 'In the order of the configuration.'),
+    200: json(
+      z.object({ exports: z.array(exportSchema).readonly() }),
+      'In the order of the configuration; those that upstreams list come last.',
+    ),
   },
 })
 

@@ -123,7 +123,6 @@ export interface Gateway extends Overview {
  */
 export async function startGateway(config: Config, log: Log, options: GatewayOptions = {}): Promise<Gateway> {
   const { telemetry = new Telemetry(), workers, handed = new Map() } = options
-  telemetry.retain(config.exports.map(({ name }) => name))
   checkUpstreamMaterial(config, log)
   const auditDir = options.auditDir ?? config.state
   const limits = new Limits(limitsOf(config))
@@ -143,14 +142,20 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       () => discoveries.seek(each),
       link => link.ask('seek', each),
     )
-  const discoveries = new Discoveries(log, async () => await relist())
+  /** What upstreams list has changed: nothing to do while this gateway is not the one that serves. */
+  let relist = async (): Promise<void> => {}
+  const discoveries = new Discoveries(log, () => relist())
   const control = createControl(config, leases, seek)
   await discoveries.prepare(config)
   discoveries.follow(config)
   /** As it is written, and with what upstreams list. */
-  let current = config
-  let inForce = discoveries.extend(config)
-  control.replace(inForce)
+  let [current, inForce] = [config, config]
+  const publish = (written: Config): readonly Misfit[] => {
+    ;[current, inForce] = [written, discoveries.extend(written)]
+    telemetry.retain(inForce.exports)
+    return control.replace(inForce)
+  }
+  publish(config)
   let conn = 0
   let draining = false
   const preparing = new PreparingKeeper(config.state, log)
@@ -193,19 +198,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const own: Floor = isAlone ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
   const elder = options.elder === undefined ? undefined : new Elder(options.elder, plane)
   const floor = elder === undefined ? own : new FloorAndElder(own, elder)
-  let isOpen = false
   const inTurn = turns()
-  /** What upstreams list has changed. */
-  const relist = async (): Promise<void> => {
-    if (!isOpen) return
-    await inTurn(async () => {
-      inForce = discoveries.extend(current)
-      control.replace(inForce)
-      await preparing.open(inForce)
-      preparing.apply(inForce)
-      await floor.follow(inForce)
-    })
-  }
   try {
     await own.begin()
     if (elder !== undefined) await leases.begun()
@@ -221,7 +214,13 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       control.restore(estate.holdings)
     }
     await own.apply(inForce, () => {})
-    isOpen = true
+    relist = async () =>
+      await inTurn(async () => {
+        publish(current)
+        await preparing.open(inForce)
+        preparing.apply(inForce)
+        await floor.follow(inForce)
+      })
     const gone = new Set(await elder?.takeOver(inForce))
     retireMisfits(floor, control.replace(inForce), gone)
   } catch (error) {
@@ -240,12 +239,9 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await preparing.open(next)
     const { doors, ended: gone } = await floor.apply(discoveries.extend(next), () => {
       discoveries.follow(next)
-      inForce = discoveries.extend(next)
-      misfits = control.replace(inForce)
+      misfits = publish(next)
       preparing.apply(inForce)
       limits.replace(limitsOf(next))
-      telemetry.retain(next.exports.map(({ name }) => name))
-      current = next
     })
     const sessionsEnded = retireMisfits(floor, misfits, new Set(gone)).size
     log.info({ ...doors, sessionsEnded }, 'reloaded')
@@ -321,7 +317,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
         await floor.follow(next)
       },
       retire: () => {
-        isOpen = false
+        relist = async () => {}
         leases.dismiss()
         discoveries.close()
         unwatch()
@@ -333,6 +329,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const leaseList = (): readonly LeaseFacts[] => leases.list().map(leaseFacts)
   const overview = createOverview({
     config: () => current,
+    published: () => inForce.exports,
     sessions: () => floor.sessions(),
     leases: leaseList,
     connections: () => limits.count,

@@ -8,10 +8,11 @@ import { upstreamText } from '../config/upstream-text.ts'
 import type { Audit } from '../observe/audit.ts'
 import { gauge, type MetricFamily, type Value } from '../observe/metric-family.ts'
 import { type RegionFacts, sumRegions } from '../observe/region-counts.ts'
-import { type ExportTraffic, exportLabel } from '../observe/session-meters.ts'
+import { type ExportTraffic, exportLabel, OTHER } from '../observe/session-meters.ts'
 import { VERSION } from '../observe/version.ts'
 import { printable } from '../protocol/strings.ts'
 import { buildFamilies } from './build-info.ts'
+import { groupBy } from './group-by.ts'
 import { certificateFacts, type MaterialLife, materialFamilies, materialLives } from './material-life.ts'
 import { findings } from './material-watch.ts'
 import { sumTraffic } from './traffic.ts'
@@ -23,6 +24,8 @@ const MATERIAL_FRESH_MS = 30_000
 /** What there is to look at. */
 export interface OverviewOptions {
   readonly config: () => Config
+  /** Its exports, and those that upstreams list. */
+  readonly published: () => readonly ExportConfig[]
   readonly sessions: () => Promise<readonly SessionFacts[]>
   readonly leases: () => readonly LeaseFacts[]
   /** Connections that count against `limits.sessions`. */
@@ -47,7 +50,7 @@ export type Overview = Pick<
 >
 
 export function createOverview(options: OverviewOptions): Overview {
-  const { config, gather } = options
+  const { config, published, gather } = options
   const health = new UpstreamHealth()
   const material = new MaterialView(config)
   const startMs = Date.now()
@@ -56,7 +59,7 @@ export function createOverview(options: OverviewOptions): Overview {
     const namesOf = (isLost: boolean): ReadonlySet<string> =>
       new Set(sessions.filter(({ upstreamLost }) => upstreamLost === isLost).map(session => session.export))
     const [serving, waiting] = [namesOf(false), namesOf(true)]
-    for (const each of config().exports) {
+    for (const each of published()) {
       const name = printable(each.name)
       if (waiting.has(name)) health.fails(each)
       else if (serving.has(name)) health.serves(each)
@@ -66,23 +69,24 @@ export function createOverview(options: OverviewOptions): Overview {
   return {
     about: () => aboutGateway(options, startMs),
     certificates: () => certificateFacts(material.lives(), Date.now()),
-    traffic: async () => sumTraffic(config().exports, await options.traffic()),
+    traffic: async () => sumTraffic(published(), await options.traffic()),
     regions: async name => await regionsOf(options, name),
     exports: async () => {
-      const traffic = sumTraffic(config().exports, await options.traffic())
+      const traffic = sumTraffic(published(), await options.traffic())
       return exportFacts(options, health, { traffic, sessions: await markServing() })
     },
     metrics: async () => {
       await markServing()
       // Not waited for: what it finds is in the next scrape.
-      void health.refresh(config().exports)
+      void health.refresh(askable(config()))
       return [[...ownFamilies(options, health, material), ...startFamilies(startMs)], ...(await gather())]
     },
     readiness: async names => {
-      const { exports } = config()
-      const meant = names === undefined ? exports : exports.filter(({ name }) => names.includes(printable(name)))
+      const all = askable(config())
+      const meant =
+        names === undefined ? all : [...all, ...published()].filter(({ name }) => names.includes(printable(name)))
       await markServing()
-      await health.refresh(exports)
+      await health.refresh(all)
       return [
         { name: 'doors', problems: doorProblems(options) },
         { name: 'upstreams', problems: [...absent(names, meant), ...upstreamProblems(meant, health)] },
@@ -110,8 +114,8 @@ function aboutGateway(options: OverviewOptions, startMs: number): GatewayFacts {
 }
 
 /** What nobody has counted, since nobody has been there, is nothing. */
-async function regionsOf({ config, regions }: OverviewOptions, name: string): Promise<RegionFacts | undefined> {
-  const found = config().exports.find(each => printable(each.name) === name)
+async function regionsOf({ published, regions }: OverviewOptions, name: string): Promise<RegionFacts | undefined> {
+  const found = published().find(each => printable(each.name) === name)
   if (found === undefined) return undefined
   return sumRegions(await regions(found.name)) ?? { sizeBytes: 0, regionBytes: 1, reads: [], writes: [] }
 }
@@ -154,7 +158,7 @@ function ownFamilies(options: OverviewOptions, health: UpstreamHealth, material:
   const limited = exports.flatMap(({ name, limits: { sessions } }): Value[] =>
     sessions === undefined ? [] : [[sessions, { export: exportLabel(name) }]],
   )
-  const asked = exports.flatMap((each): Value[] => {
+  const asked = askable(options.config()).flatMap((each): Value[] => {
     const known = health.of(each)
     return known === undefined ? [] : [[Number(known.problem === undefined), { export: exportLabel(each.name) }]]
   })
@@ -168,7 +172,7 @@ function ownFamilies(options: OverviewOptions, health: UpstreamHealth, material:
     gauge('nbdgate_doors', 'Doors that are open.', open),
     gauge('nbdgate_draining', 'Whether nobody is let in any more.', [[Number(options.isDraining())]]),
     gauge('nbdgate_leases', 'Holders of leases.', leaseValues(exports, ownLeases(options.leases()))),
-    gauge('nbdgate_upstream_up', 'Whether the upstream answered when it was asked last.', asked),
+    gauge('nbdgate_upstream_up', 'Whether the upstream answered when it was asked last.', asked, 'min'),
     gauge('nbdgate_config_last_reload_successful', 'Whether the last reload was; 1 before the first one.', [
       [Number(options.lastReload() !== 'failed')],
     ]),
@@ -186,12 +190,19 @@ function ownLeases(leases: readonly LeaseFacts[]): readonly LeaseFacts[] {
   return leases.filter(({ gateway }) => gateway === undefined)
 }
 
+/** Those of exports that upstreams list are counted together. */
 function leaseValues(exports: readonly ExportConfig[], leases: readonly LeaseFacts[]): readonly Value[] {
-  return exports.flatMap(({ name }) =>
-    ['read', 'write'].map((access): Value => {
-      const held = leases.filter(lease => lease.export === printable(name) && lease.access === access)
-      return [held.length, { export: exportLabel(name), access }]
-    }),
+  const names = new Set(exports.map(({ name }) => printable(name)))
+  const held = groupBy(
+    leases,
+    lease => `${lease.access} ${names.has(lease.export) ? exportLabel(lease.export) : OTHER}`,
+  )
+  const labels = [
+    ...exports.map(({ name }) => exportLabel(name)),
+    ...(leases.some(each => !names.has(each.export)) ? [OTHER] : []),
+  ]
+  return labels.flatMap(name =>
+    ['read', 'write'].map((access): Value => [held.get(`${access} ${name}`)?.length ?? 0, { export: name, access }]),
   )
 }
 
@@ -218,24 +229,34 @@ function exportFacts(
   health: UpstreamHealth,
   { traffic, sessions }: Going,
 ): readonly ExportFacts[] {
-  const leases = options.leases()
+  const leases = groupBy(options.leases(), lease => lease.export)
+  const ids = groupBy(sessions, session => session.export)
   const passed = new Map(traffic.map(each => [each.name, each]))
-  return options.config().exports.map(each => {
+  return options.published().map(each => {
     const name = printable(each.name)
     const known = health.of(each)
     return {
       name,
+      listed: each.isListed === true,
       description: each.description,
       upstream: upstreamText(each.upstream),
       upstreamState: known === undefined ? 'unknown' : known.problem === undefined ? 'up' : 'down',
       doors: each.doors,
       sharing: each.sharing.mode,
-      sessions: sessions.filter(session => session.export === name).map(({ id }) => id),
-      leases: leases.filter(lease => lease.export === name),
+      sessions: ids.get(name)?.map(({ id }) => id) ?? [],
+      leases: leases.get(name) ?? [],
       bytesRead: passed.get(exportLabel(each.name))?.bytesRead ?? 0,
       bytesWritten: passed.get(exportLabel(each.name))?.bytesWritten ?? 0,
     }
   })
+}
+
+/** Something that an upstream is asked for. */
+type Askable = Pick<ExportConfig, 'name' | 'upstream'>
+
+/** What is written down: exports, and servers whose exports are published, by the names that they are published under. */
+function askable({ exports, discoveries = [] }: Config): readonly Askable[] {
+  return [...exports, ...discoveries.map(({ pattern, from }) => ({ name: pattern, upstream: from }))]
 }
 
 function doorProblems({ isDraining, doors }: OverviewOptions): readonly string[] {
@@ -243,12 +264,12 @@ function doorProblems({ isDraining, doors }: OverviewOptions): readonly string[]
   return doors().length === 0 ? ['no door is open'] : []
 }
 
-function absent(names: readonly string[] | undefined, meant: readonly ExportConfig[]): readonly string[] {
+function absent(names: readonly string[] | undefined, meant: readonly Askable[]): readonly string[] {
   const missing = names?.filter(name => !meant.some(each => printable(each.name) === name)) ?? []
   return missing.map(name => `${printable(name)}: there is no such export`)
 }
 
-function upstreamProblems(exports: readonly ExportConfig[], health: UpstreamHealth): readonly string[] {
+function upstreamProblems(exports: readonly Askable[], health: UpstreamHealth): readonly string[] {
   return exports.flatMap(each => {
     const problem = health.of(each)?.problem
     return problem === undefined ? [] : [`${printable(each.name)}: ${upstreamText(each.upstream)}: ${problem}`]

@@ -1,21 +1,20 @@
 import type { ExportConfig } from '../config/config.ts'
 import { BOUNDS_SECONDS } from '../observe/histogram.ts'
 import { type ExportTraffic, exportLabel } from '../observe/session-meters.ts'
+import { groupBy } from './group-by.ts'
 
 const NO_TIMES: readonly number[] = Array.from({ length: BOUNDS_SECONDS.length + 1 }, () => 0)
 
-/** What all processes have counted, by export; in the order of the configuration. */
+/** What all processes have counted, by export; in the order given. There can be many that are listed: those without counts are left out. */
 export function sumTraffic(
-  exports: readonly Pick<ExportConfig, 'name'>[],
+  exports: readonly Pick<ExportConfig, 'name' | 'isListed'>[],
   processes: readonly (readonly ExportTraffic[])[],
 ): readonly ExportTraffic[] {
-  const labels = [...new Set(exports.map(({ name }) => exportLabel(name)))]
-  const sums = new Map(labels.map(name => [name, nothing(name)]))
-  for (const each of processes.flat()) {
-    const sum = sums.get(each.name)
-    if (sum !== undefined) sums.set(each.name, plus(sum, each))
-  }
-  return [...sums.values()]
+  const counted = groupBy(processes.flat(), ({ name }) => name)
+  const shown = exports.map(({ name, isListed }) => ({ name: exportLabel(name), isListed }))
+  const meant = shown.filter(({ name, isListed }) => isListed !== true || counted.has(name))
+  const names = [...new Set(meant.map(({ name }) => name))]
+  return names.map(name => (counted.get(name) ?? []).reduce(plus, nothing(name)))
 }
 
 function nothing(name: string): ExportTraffic {

@@ -31,19 +31,22 @@ interface Known {
   readonly atMs: number
 }
 
+/** Something with an upstream. */
+type Askable = Pick<ExportConfig, 'upstream'>
+
 export class UpstreamHealth {
   readonly #known = new Map<string, Known>()
   #checking: Promise<void> | undefined
 
   /** What was found out last of an export's upstream; undefined: nothing yet, or there is no way to find out. */
-  of({ upstream }: ExportConfig): Known | undefined {
+  of({ upstream }: Askable): Known | undefined {
     // Of several ways one is enough.
     const known = standing(upstream).flatMap(way => this.#known.get(placeOf(way)) ?? [])
     return known.find(({ problem }) => problem === undefined) ?? known[0]
   }
 
   /** An upstream that serves a session answers, and need not be asked. */
-  serves({ upstream }: ExportConfig): void {
+  serves({ upstream }: Askable): void {
     // Which of several ways it is, is not known here.
     const [place, ...others] = standing(upstream).map(placeOf)
     if (place !== undefined && others.length === 0)
@@ -51,21 +54,21 @@ export class UpstreamHealth {
   }
 
   /** Sessions have lost an upstream: it is asked again when somebody wants to know. */
-  fails({ upstream }: ExportConfig): void {
+  fails({ upstream }: Askable): void {
     const [place, ...others] = standing(upstream).map(placeOf)
     if (place === undefined || others.length > 0 || this.#known.get(place)?.problem !== undefined) return
     this.#known.set(place, { problem: 'sessions have lost it', atMs: -Infinity })
   }
 
   /** Finds out what is not known or not fresh; one check at a time. Never rejects. */
-  async refresh(exports: readonly ExportConfig[]): Promise<void> {
+  async refresh(exports: readonly Askable[]): Promise<void> {
     this.#checking ??= this.#refresh(exports).finally(() => {
       this.#checking = undefined
     })
     await this.#checking
   }
 
-  async #refresh(exports: readonly ExportConfig[]): Promise<void> {
+  async #refresh(exports: readonly Askable[]): Promise<void> {
     const places = new Map<string, UpstreamConfig>()
     for (const upstream of exports.flatMap(each => standing(each.upstream))) {
       places.set(placeOf(upstream), upstream)

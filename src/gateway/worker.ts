@@ -99,7 +99,7 @@ class Worker implements WorkerCalls {
     const open = rooms.prepare(config.doors, config.limits.negotiationMs)
     this.#prepared = () => {
       this.#config = config
-      this.#telemetry.retain(config.exports.filter(({ isListed }) => isListed !== true).map(({ name }) => name))
+      this.#telemetry.retain(config.exports)
       replace(config)
       open()
     }
@@ -107,6 +107,7 @@ class Worker implements WorkerCalls {
 
   replace(config: Config): void {
     this.#config = config
+    this.#telemetry.retain(config.exports)
     this.#here.replace(config)
   }
 

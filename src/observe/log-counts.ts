@@ -58,6 +58,7 @@ const REFUSALS: Readonly<Record<string, RefusalLine>> = {
       'expired',
       'limits.sessions',
       'busy',
+      'leases',
       'require-luks',
       'another export',
       'audit trail',
@@ -93,6 +94,7 @@ const RECONNECTS = ['upstream lost', 'upstream back', 'upstream given up']
 const WRITES_LOST = 'unflushed writes lost'
 
 const UPSTREAM_CODES = ['DIAL', 'HANDSHAKE', 'REFUSED', 'LOST']
+const NO_LONGER_ALLOWED = 'no longer allowed'
 
 export class LogCounts {
   /** By stage and reason. */
@@ -117,6 +119,19 @@ export class LogCounts {
   /** `isExport`: whether the configuration has an export of this printable name. */
   constructor(isExport: (name: string) => boolean) {
     this.#isExport = isExport
+    const refusals = Object.values(REFUSALS)
+    this.refusals.expect(refusals.flatMap(({ stage, known }) => known.map(each => [stage, each])))
+    this.ends.expect([...ENDS, NO_LONGER_ALLOWED].map(why => [why]))
+    this.lines.expect([['warn'], ['error']])
+    this.reloads.expect([['reloaded'], ['failed']])
+  }
+
+  /** Series of these exports begin at 0: in one that begins with what is counted first, no `increase` would be seen. */
+  expect(labels: readonly string[]): void {
+    const failures = [...new Set([...UPSTREAM_CODES, ...Object.values(LOSSES)])]
+    this.upstreamFailures.expect(labels.flatMap(label => failures.map(code => [label, code])))
+    this.reconnects.expect(labels.flatMap(label => RECONNECTS.map(state => [label, state])))
+    this.flushLosses.expect(labels.map(label => [label]))
   }
 
   count(level: string, facts: Facts, message: string): void {
@@ -140,7 +155,7 @@ export class LogCounts {
 
   #ended({ why, export: name }: Facts): void {
     const text = String(why)
-    this.ends.add([text.startsWith('no longer allowed') ? 'no longer allowed' : oneOf(ENDS, text)])
+    this.ends.add([text.startsWith(NO_LONGER_ALLOWED) ? NO_LONGER_ALLOWED : oneOf(ENDS, text)])
     const code = LOSSES[text]
     if (code !== undefined) this.#upstreamFailed(name, code)
   }

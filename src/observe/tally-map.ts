@@ -22,6 +22,12 @@ export class TallyMap {
     this.#counts.set(key, { labels, count: times })
   }
 
+  /** These are there from now on, with nothing counted yet; others that nothing was counted of are not. */
+  expect(all: readonly (readonly string[])[]): void {
+    for (const [key, { count }] of this.#counts) if (count === 0) this.#counts.delete(key)
+    for (const values of all) this.add(values, 0)
+  }
+
   values(): readonly Value[] {
     return [...this.#counts.values()].map(({ labels, count }) => [count, labels])
   }

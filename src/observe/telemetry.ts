@@ -36,10 +36,14 @@ export class Telemetry {
   #labels: ReadonlySet<string> = new Set()
   #delay: EventLoopDelay | undefined
 
-  /** The exports that there are: all others are counted as `other`. */
-  retain(names: readonly string[]): void {
-    this.#labels = new Set(names.map(exportLabel))
-    this.meters.retain(names)
+  /** The exports that there are: all others are counted as `other` in metrics, those that upstreams list too. */
+  retain(exports: readonly { readonly name: string; readonly isListed?: boolean }[]): void {
+    const namesOf = (isListed: boolean): readonly string[] =>
+      exports.filter(each => (each.isListed === true) === isListed).map(({ name }) => name)
+    const written = namesOf(false)
+    this.#labels = new Set(written.map(exportLabel))
+    this.#counts.expect([...this.#labels])
+    this.meters.retain(written, namesOf(true))
   }
 
   /** The same log, with an ear on it. */

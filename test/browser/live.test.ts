@@ -1,5 +1,5 @@
 // The page beside a gateway at work: real clients, and what is seen of them.
-import { rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { expect } from 'vitest'
@@ -127,6 +127,35 @@ requires(
     await answer
     await row(page, 'leases', 'address:127.0.0.9').filter({ hasText: 'holds' }).waitFor()
     await row(page, 'leases', 'waits').waitFor({ state: 'detached' })
+    expect(await problems()).toEqual([])
+  })
+
+  test('shows exports that an upstream lists, and what they move', async ({ gateway, nbdkit, dir, look }) => {
+    const shelf = join(dir, 'shelf')
+    await mkdir(shelf)
+    for (const name of ['vm1', 'vm2']) await seededFile(join(shelf, name), 1)
+    const from = `nbd+unix:///?socket=${await nbdkit('file', `dir=${shelf}`)}`
+    const running = await gateway(
+      pageConfig([{ name: 'lab-*', prefix: 'lab-', from, allow: [{ who: 'anyone', rights: 'read' }] }]),
+    )
+    const { page, problems } = await look(await pageUrl(running))
+    await row(page, 'exports', 'lab-vm2').filter({ hasText: 'listed by its upstream' }).waitFor()
+    const uri = `nbd://${HOST}:${running.port('tcp')}/lab-vm1`
+    const job = ['fio', '--name=j', '--ioengine=nbd', `--uri=${uri}`, '--bs=64k', '--time_based', '--runtime=60']
+    const fio = await start([...job, '--rw=randread', '--size=1m', '--rate=8m'], { ready: () => true, cwd: dir })
+    const used = row(page, 'exports', 'lab-vm1')
+    await used.locator('.mark[data-kind="up"]').waitFor()
+    await used.locator('td[data-head="Reads"]', { hasText: /MiB\/s/ }).waitFor()
+    await used.getByRole('button', { name: 'lab-vm1' }).click()
+    await page
+      .locator('.regions .note')
+      .filter({ hasText: /1\.0 MiB in 1024 regions.* [1-9]\d* % touched/ })
+      .waitFor()
+    await page
+      .locator('.plot figcaption', { hasText: /read \d.*MiB\/s/ })
+      .first()
+      .waitFor()
+    await fio.stop()
     expect(await problems()).toEqual([])
   })
 

@@ -34,6 +34,7 @@ export type Program =
   | 'dpkg-deb'
   | 'lintian'
   | 'promtool'
+  | 'prometheus'
   | 'systemd-analyze'
   | 'chromium'
   | KernelProgram

@@ -54,6 +54,7 @@ export const packages = {
   'dpkg-deb': 'dpkg',
   lintian: 'lintian',
   promtool: 'prometheus',
+  prometheus: 'prometheus',
   'systemd-analyze': 'systemd',
   chromium: 'chromium',
 }

@@ -24,11 +24,12 @@ export function exportTable(
   return new LiveTable<ExportFacts>({
     caption: 'Exports',
     key: ({ name }) => name,
-    empty: 'the configuration names none; those that an upstream lists are seen among the sessions',
+    empty: 'there are none',
     columns: [
       {
         head: 'Export',
         text: ({ name }) => name,
+        more: ({ listed }) => (listed ? 'listed by its upstream' : ''),
         order: ({ name }) => name,
         control: name => {
           const shown = name === '' ? '(default export)' : name

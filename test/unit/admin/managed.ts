@@ -72,6 +72,7 @@ export function managed(more: Partial<Managed> = {}): Managed {
     exports: async () => [
       {
         name: 'disk',
+        listed: false,
         description: undefined,
         upstream: 'nbd://127.0.0.1:10810/disk',
         upstreamState: 'up',

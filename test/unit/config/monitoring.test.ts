@@ -14,6 +14,7 @@ async function metricNames(): Promise<ReadonlySet<string>> {
   const telemetry = new Telemetry()
   const overview = createOverview({
     config: () => config,
+    published: () => config.exports,
     sessions: async () => [],
     leases: () => [],
     connections: () => 0,
@@ -60,11 +61,28 @@ it('metrics are named as Prometheus wants it', async () => {
 })
 
 it('the dashboard loads in Grafana: panels of their own place and number, queries of the chosen source', () => {
-  const { panels, uid, schemaVersion } = JSON.parse(file('config/grafana/nbdgate.json'))
+  const { panels, templating, uid, schemaVersion } = JSON.parse(file('config/grafana/nbdgate.json'))
   expect([uid, schemaVersion]).toEqual(['nbdgate', 39])
   const places: string[] = panels.map(({ gridPos: { x, y } }: { gridPos: { x: number; y: number } }) => `${x} ${y}`)
   expect(new Set(places).size).toBe(panels.length)
   expect(new Set(panels.map(({ id }: { id: number }) => id)).size).toBe(panels.length)
+  interface Place {
+    readonly x: number
+    readonly y: number
+    readonly w: number
+    readonly h: number
+  }
+  const cells = panels.flatMap(({ gridPos: { x, y, w, h } }: { gridPos: Place }) => {
+    expect([x >= 0, y >= 0, w > 0, h > 0, x + w <= 24]).not.toContain(false)
+    return Array.from({ length: w * h }, (_, at) => `${x + (at % w)} ${y + Math.floor(at / w)}`)
+  })
+  expect(new Set(cells).size).toBe(cells.length)
+  expect(templating.list[0]).toMatchObject({ name: 'datasource', type: 'datasource', query: 'prometheus' })
+  const source = { type: 'prometheus', uid: '$' + '{datasource}' }
+  for (const { name, datasource } of templating.list.slice(1)) expect([name, datasource]).toEqual([name, source])
+  for (const { type, title, datasource } of panels) {
+    expect([title, datasource]).toEqual([title, type === 'row' ? undefined : source])
+  }
   const queries = panels.flatMap(({ targets }: { targets?: unknown[] }) => targets ?? [])
   expect(queries.length).toBeGreaterThan(20)
   for (const { datasource } of queries) expect(datasource).toEqual({ type: 'prometheus', uid: '$' + '{datasource}' })

@@ -14,6 +14,21 @@ function counted(bytesRead: number): SessionMeters {
   return meters
 }
 
+it('leaves out what upstreams list and nobody has used, and what is no export', () => {
+  const meters = new SessionMeters()
+  meters.retain(['disk'], ['vm1', 'vm2'])
+  const counters = { reads: 1, writes: 0, flushes: 0, others: 0, refused: 0, bytesRead: 9, bytesWritten: 0 }
+  for (const name of ['vm2', 'gone']) {
+    meters.begin({ counters, inFlight: 0 }, { export: name, rights: 'read', sizeBytes: 1n })
+  }
+  const exports = [{ name: 'disk' }, { name: 'vm1', isListed: true }, { name: 'vm2', isListed: true }]
+  const sums = sumTraffic(exports, [meters.traffic(), meters.traffic()])
+  expect(sums.map(({ name, bytesRead }) => [name, bytesRead])).toEqual([
+    ['disk', 0],
+    ['vm2', 18],
+  ])
+})
+
 it('adds up what all processes have counted, in the order of the configuration', () => {
   const processes = [counted(100).traffic(), counted(11).traffic()]
   const [idle, disk, ...none] = sumTraffic([{ name: 'idle' }, { name: 'disk' }], processes)
