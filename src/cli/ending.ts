@@ -2,6 +2,8 @@ import type { Gateway } from '../gateway/gateway.ts'
 import type { Log } from '../observe/log.ts'
 import type { Notifier } from './notifier.ts'
 
+const SIGNALS = ['SIGTERM', 'SIGINT'] as const
+
 /** The end of a gateway: the first signal lets sessions end by themselves, the second ends them. */
 export class Ending {
   readonly #gateway: Gateway
@@ -20,8 +22,7 @@ export class Ending {
     this.done = new Promise(resolve => {
       this.#resolve = resolve
     })
-    process.on('SIGTERM', this.#signalled)
-    process.on('SIGINT', this.#signalled)
+    for (const signal of SIGNALS) process.on(signal, this.#signalled)
   }
 
   /** Begins to drain, if that has not begun yet. */
@@ -42,5 +43,35 @@ export class Ending {
     this.#notifier?.stopping('stopping')
     // What waits in drain() goes on when there is nothing left to wait for.
     void this.#gateway.stop()
+  }
+}
+
+/**
+ * Signals that come before there is anything to end. They end the process as if nobody listened; but one that comes when
+ * the log has just said `gateway ready` waits for those who are told next. `areKept`: none ends the process, since sessions
+ * of another one have been taken over and would die with it.
+ */
+export class EarlySignals {
+  readonly #areKept: boolean
+  readonly #come: NodeJS.Signals[] = []
+
+  constructor({ areKept }: { readonly areKept: boolean }) {
+    this.#areKept = areKept
+    for (const signal of SIGNALS) process.on(signal, this.#hear)
+  }
+
+  /** From now on others listen; what has come. */
+  end(): readonly NodeJS.Signals[] {
+    for (const signal of SIGNALS) process.off(signal, this.#hear)
+    return this.#come
+  }
+
+  readonly #hear = (signal: NodeJS.Signals): void => {
+    if (this.#areKept) {
+      this.#come.push(signal)
+      return
+    }
+    this.end()
+    process.kill(process.pid, signal)
   }
 }

@@ -10,7 +10,7 @@ import { Telemetry } from '../observe/telemetry.ts'
 import { holdYoungGeneration } from '../platform/young-generation.ts'
 import { environmentOf, takeActivation } from './activation.ts'
 import { placeDescriptors } from './descriptors.ts'
-import { Ending } from './ending.ts'
+import { EarlySignals, Ending } from './ending.ts'
 import { closeUnused, handedOf, type PlacedListener, takeInheritance } from './inheritance.ts'
 import { loadAll, sharedNames } from './load.ts'
 import { Notifier, SERVING } from './notifier.ts'
@@ -43,10 +43,7 @@ async function serve(file: string): Promise<void> {
     isUpgradeAsked = upgrade === undefined
     void upgrade?.begin()
   })
-  // Once it has taken over it must not die of a signal that comes a moment too early: sessions would die with it.
-  const early: NodeJS.Signals[] = []
-  if (inheritance !== undefined)
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => early.push(signal))
+  const early = new EarlySignals({ areKept: inheritance !== undefined })
   const { config } = loadAll(file)
   const handed = inheritance === undefined ? placeDescriptors(activation.descriptors, config) : handedOf(inheritance)
   const telemetry = new Telemetry()
@@ -64,7 +61,7 @@ async function serve(file: string): Promise<void> {
     const gateway = await startGateway(config, log, { telemetry, handed, workers, elder: inheritance?.elder })
     if (inheritance !== undefined) closeUnused(inheritance, placesIn(config))
     const ending = new Ending(gateway, log, notifier)
-    for (const signal of early.splice(0)) ending.drain(signal)
+    for (const signal of early.end()) ending.drain(signal)
     upgrade = new Upgrade(gateway, {
       file: config.file,
       log,

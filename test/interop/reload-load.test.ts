@@ -91,7 +91,8 @@ requires(
     const ids = Array.from({ length: CLIENTS }, (_, nth) => nth)
     const clients = await Promise.all(ids.map(nth => verifyDisk(dir, leaves[ownerOf(nth)], port, nth)))
     const opened = () => running.log().filter(({ msg }) => msg === 'session opened').length
-    await waitFor('all clients are in', () => opened() >= CLIENTS)
+    // fio asks for the size by a session of its own first.
+    await waitFor('all clients are in', () => opened() >= 2 * CLIENTS)
 
     for (let nth = 1; nth <= RELOADS; nth++) {
       if (nth === 20) await revoke(pki.bob.cert)
