@@ -6,10 +6,12 @@ import { config, type Entry, tcpDoor } from '../interop/configs.ts'
 import { greeted, infoData, type RawClient } from '../interop/raw-client.ts'
 import { test as base } from '../support/fixtures.ts'
 import type { RunningGateway } from '../support/gateway.ts'
+import { within } from '../support/process.ts'
 import { findProgram } from '../support/programs.mjs'
 
 const HOST = '127.0.0.1'
 const LAUNCH_MS = 60_000
+const CLOSE_MS = 20_000
 const PATIENCE_MS = 20_000
 
 /** What must not be there at the end: violations of the policy, errors, and requests that leave the page's origin. */
@@ -71,7 +73,8 @@ export const test = base
       // Chromium's own sandbox does not work for root.
       args: isRoot ? ['--no-sandbox'] : [],
     })
-    onCleanup(() => browser.close())
+    // One that does not answer any more ends with this process.
+    onCleanup(async () => void (await within(browser.close(), CLOSE_MS)))
     return browser
   })
   /** Opens an address in a profile of its own. */
@@ -83,7 +86,7 @@ export const test = base
       await pages[0]?.screenshot({ path: join(dir, 'page.png') })
     })
     onCleanup(async () => {
-      for (const context of contexts) await context.close()
+      for (const context of contexts) await within(context.close(), CLOSE_MS)
     })
     return async (url: string, options: BrowserContextOptions = {}): Promise<Watched> => {
       const context = await browser.newContext(options)

@@ -182,7 +182,10 @@ describe('processes', () => {
     const root = join(import.meta.dirname, '..')
     const sources = (await readdir(root, { recursive: true })).filter(name => name.endsWith('.ts'))
     const texts = await Promise.all(sources.map(async name => await readFile(join(root, name), 'utf8')))
-    expect(sources.filter((_, index) => texts[index]?.includes(raw))).toEqual(['support/procfs.ts'])
+    expect(sources.filter((_, index) => texts[index]?.includes(raw))).toEqual([
+      'support/procfs.ts',
+      'support/watchdog.ts',
+    ])
   })
 
   it('does not wait for the outputs of what a program left behind', async () => {

@@ -118,7 +118,7 @@ function spawnProgram(argv: readonly string[], options: Pick<RunOptions, 'env' |
 }
 
 /** The promise's value, or undefined after the bound. */
-async function within<T>(promise: Promise<T>, boundMs: number): Promise<T | undefined> {
+export async function within<T>(promise: Promise<T>, boundMs: number): Promise<T | undefined> {
   const timer = new AbortController()
   try {
     return await Promise.race([promise, delay(boundMs, undefined, { signal: timer.signal })])
