@@ -16,7 +16,7 @@ export async function checkLuks(opened: OpenExport, { atBytes }: LuksConfig): Pr
   const { stream, sizeBytes, structured } = opened
   const wire = new Wire(stream, READ_MS)
   try {
-    const read = (offset: number, length: number) => readFirst(wire, offset, length, structured.upstream)
+    const read = (offset: number, length: number) => readFirst(wire, offset, length, structured)
     const found = await findLuks(read, atBytes, sizeBytes)
     if (wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes that nobody asked for')
     return found

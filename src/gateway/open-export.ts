@@ -9,13 +9,14 @@ import type { MetaContext } from '../protocol/meta-context.ts'
 import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
 import type { ContextIds } from '../relay/block-status.ts'
+import type { ReplyKinds } from '../relay/replies.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
 import { connectUpstream } from '../upstreams/connect.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SshPool } from '../upstreams/ssh.ts'
-import { bidFarewell } from './farewell.ts'
+import { bidFarewell, phaseOf } from './farewell.ts'
 
 /** How long an upstream may take to be reached, and how long to negotiate. */
 const CONNECT_MS = 5000
@@ -30,8 +31,10 @@ export interface OpenExport extends Opened {
   readonly rights: Rights
   /** The rule that granted it, as `file:line`. */
   readonly rule: string
-  /** Structured replies: with the client, and with the upstream. */
-  readonly structured: { readonly client: boolean; readonly upstream: boolean }
+  /** Structured replies: with the client, and with the upstream; and whether extended headers pass between them. */
+  readonly structured: ReplyKinds
+  /** It was opened for a client that has agreed on extended headers. */
+  readonly hasExtended: boolean
   /** The upstream's id of each selected context → the client's, which is its place in `contexts`. */
   readonly contextIds: ContextIds
   /** It was opened for a client that has asked for block sizes. */
@@ -52,6 +55,7 @@ export interface Opening {
   readonly rights: Rights
   readonly rule: string
   readonly structuredReplies: boolean
+  readonly extendedHeaders?: boolean | undefined
   readonly contexts?: ContextWants | undefined
   readonly blockSize?: boolean | undefined
   /** Whether further connections of this visitor will be granted the same. */
@@ -71,20 +75,12 @@ export interface Opening {
  * @throws UpstreamError DIAL, HANDSHAKE or REFUSED
  */
 export async function openExport(opening: Opening): Promise<OpenExport> {
-  const { name, description, upstream, rights, rule, structuredReplies, canMultiply, ssh, contexts: wanted } = opening
-  const header = proxyHeader(opening)
-  const wants = { readOnly: rights === 'read', lane: opening.lane }
-  const facts = await within(CONNECT_MS, async signal => {
-    const link = await connectUpstream(upstream, wants, signal, ssh)
-    if (header !== undefined) link.stream.write(header)
-    return link.kind === 'file'
-      ? { ...link, structuredReplies: false, contexts: [], keepsSizes: true }
-      : await negotiateUpstream(link, { structuredReplies, contexts: wanted, blockSize: opening.blockSize })
-  })
-  const structured = { client: structuredReplies, upstream: facts.structuredReplies }
+  const { name, description, rights, rule, structuredReplies, extendedHeaders, canMultiply, contexts: wanted } = opening
+  const facts = await connect(opening)
+  const kinds = { client: structuredReplies, upstream: facts.structuredReplies, extended: facts.extendedHeaders }
   const contexts = inOrder(facts.contexts, wanted)
   if (contexts === undefined) {
-    bidFarewell(facts.stream, 'transmission')
+    bidFarewell(facts.stream, phaseOf({ structured: kinds }))
     throw new UpstreamError('HANDSHAKE', 'metadata contexts that the client was told of are gone')
   }
   return {
@@ -93,19 +89,45 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     sizeBytes: facts.sizeBytes,
     // proto.md, "NBD_FLAG_CAN_MULTI_CONN": the upstream's promise, for it is the upstream that keeps it; not where the
     // client's next connection could be told something else.
-    flags: cutFlags(facts.flags, rights, structured) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN),
+    flags: cutFlags(facts.flags, rights, kinds) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN),
     upstreamFlags: facts.flags,
     blockSize: cutSizes(facts.blockSize),
     stream: facts.stream,
     rights,
     rule,
-    structured,
+    structured: kinds,
+    hasExtended: extendedHeaders === true,
     contexts: contexts.map(context => context.name),
     hasBlockSize: opening.blockSize !== false,
     partBytes: partOf(facts.blockSize),
     alignment: facts.keepsSizes ? facts.blockSize.minimum : 1,
     contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
   }
+}
+
+/**
+ * Extended headers are asked for where they would pass: not over several connections, nor where requests are split. There
+ * the client's are translated.
+ */
+async function connect(opening: Opening) {
+  const { upstream, extendedHeaders } = opening
+  const isOne = upstream.kind === 'file' || (upstream.connections ?? 1) <= 1
+  const first = await reach(opening, extendedHeaders === true && isOne)
+  if (!first.extendedHeaders || partOf(first.blockSize) === undefined) return first
+  bidFarewell(first.stream, 'extended transmission')
+  return await reach(opening, false)
+}
+
+async function reach(opening: Opening, extendedHeaders: boolean) {
+  const { upstream, rights, structuredReplies, ssh, contexts, blockSize, lane } = opening
+  const header = proxyHeader(opening)
+  return await within(CONNECT_MS, async signal => {
+    const link = await connectUpstream(upstream, { readOnly: rights === 'read', lane }, signal, ssh)
+    if (header !== undefined) link.stream.write(header)
+    return link.kind === 'file'
+      ? { ...link, structuredReplies: false, extendedHeaders: false, contexts: [], keepsSizes: true }
+      : await negotiateUpstream(link, { structuredReplies, extendedHeaders, contexts, blockSize })
+  })
 }
 
 /** Names of the contexts that BLOCK_STATUS would report on. */
@@ -211,11 +233,7 @@ const RELAYED =
 const WRITING = TransmissionFlag.SEND_TRIM | TransmissionFlag.SEND_WRITE_ZEROES | TransmissionFlag.SEND_FAST_ZERO
 
 /** The upstream's transmission flags, cut to what was granted and to what the relay carries. */
-export function cutFlags(
-  upstreamFlags: number,
-  rights: Rights,
-  structured: { readonly client: boolean; readonly upstream: boolean },
-): number {
+export function cutFlags(upstreamFlags: number, rights: Rights, structured: ReplyKinds): number {
   let flags = (upstreamFlags & RELAYED) | TransmissionFlag.HAS_FLAGS
   if (rights === 'read') flags = (flags | TransmissionFlag.READ_ONLY) & ~WRITING
   // proto.md, "NBD_FLAG_SEND_FAST_ZERO": MUST NOT be set without SEND_WRITE_ZEROES.

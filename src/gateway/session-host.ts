@@ -18,7 +18,7 @@ import { Wire } from '../stream/wire.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
 import type { SessionContext } from './context.ts'
 import type { Asker, Granted, Place, Visit } from './control.ts'
-import { bidFarewell } from './farewell.ts'
+import { bidFarewell, phaseOf } from './farewell.ts'
 import { checkLuks } from './luks-check.ts'
 import { offenceOfRefusal } from './offences.ts'
 import { openBy } from './open-by.ts'
@@ -289,7 +289,9 @@ export class SessionHost implements Host<OpenExport> {
    */
   #reusable(name: string, granted: Granted, wants: Wants, canMultiply: boolean): OpenExport | undefined {
     const opened = this.#opened
-    const isSame = opened?.name === name && opened.structured.client === wants.structuredReplies
+    const hasSameHeads =
+      opened?.structured.client === wants.structuredReplies && opened.hasExtended === wants.extendedHeaders
+    const isSame = opened?.name === name && hasSameHeads
     // What has been listed is not selected, and what is to be listed or selected has to be asked for.
     const hasContexts = wants.contexts.queries.join('\0') === selectedOf(opened).join('\0')
     const isGrantedSo = opened?.rights === granted.rights && this.#canMultiply === canMultiply
@@ -309,7 +311,7 @@ export class SessionHost implements Host<OpenExport> {
       this.refused({ export: name, reason, rule })
       return refusal(reason === 'state' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
     }
-    const { structuredReplies, contexts, blockSize } = wants
+    const { structuredReplies, extendedHeaders, contexts, blockSize } = wants
     const { dials, log } = this.#context
     const client = proxiedClient(this.#visitor, this.#secured)
     this.#upstream = granted.upstream
@@ -320,6 +322,7 @@ export class SessionHost implements Host<OpenExport> {
       rights,
       rule,
       structuredReplies,
+      extendedHeaders,
       contexts,
       blockSize,
       canMultiply,
@@ -353,7 +356,7 @@ export class SessionHost implements Host<OpenExport> {
   }
 
   #forget(): void {
-    if (this.#opened !== undefined) bidFarewell(this.#opened.stream, 'transmission')
+    if (this.#opened !== undefined) bidFarewell(this.#opened.stream, phaseOf(this.#opened))
     this.#opened = undefined
   }
 

@@ -122,8 +122,9 @@ type Entered = Extract<Negotiated<OpenExport>, { kind: 'transmission' }>
 /** The client as the relay sees it, and what it has sent already. */
 function clientSide(stream: ByteStream, entered: Entered): { readonly client: ByteStream; readonly early: Buffer } {
   const early = entered.wire.rest()
-  if (!entered.extendedHeaders) return { client: stream, early }
-  return { client: extendedStream(stream, entered.export.sizeBytes, early), early: Buffer.alloc(0) }
+  const { structured, sizeBytes } = entered.export
+  if (!entered.extendedHeaders || structured.extended === true) return { client: stream, early }
+  return { client: extendedStream(stream, sizeBytes, early), early: Buffer.alloc(0) }
 }
 
 interface Told {

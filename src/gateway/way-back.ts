@@ -111,7 +111,8 @@ function differenceOf(before: OpenExport, now: OpenExport): string | undefined {
   const isSmaller = now.blockSize.maximumPayload < before.blockSize.maximumPayload
   if (now.blockSize.minimum > before.blockSize.minimum || now.alignment > before.alignment || isSmaller)
     return 'it has other block sizes'
-  if (now.structured.upstream !== before.structured.upstream) return 'it has another kind of replies'
+  const [kind, former] = [now.structured, before.structured]
+  if (kind.upstream !== former.upstream || kind.extended !== former.extended) return 'it has another kind of replies'
   return now.contextIds.size === before.contextIds.size ? undefined : 'it has other metadata contexts'
 }
 

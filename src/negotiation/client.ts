@@ -56,6 +56,8 @@ export interface UpstreamExport {
   /** The upstream was promised that its block sizes are kept to. */
   readonly keepsSizes: boolean
   readonly structuredReplies: boolean
+  /** Requests and replies have extended headers, which stand for structured replies. */
+  readonly extendedHeaders: boolean
   /** The metadata contexts that were found: listed, or selected. */
   readonly contexts: readonly MetaContext[]
 }
@@ -112,6 +114,7 @@ export async function greet(wire: Wire, secure?: (wire: Wire) => Promise<Wire>):
 /** What an upstream is asked for beside the export. */
 export interface UpstreamWants {
   readonly structuredReplies: boolean
+  readonly extendedHeaders?: boolean | undefined
   readonly contexts?: ContextWants | undefined
   /**
    * Enters with a promise to keep to the block sizes. True without this; with false they are asked for all the same, by
@@ -127,15 +130,16 @@ export interface UpstreamWants {
  */
 export async function enter(connected: Connected, name: string, wants: UpstreamWants): Promise<UpstreamExport> {
   const { wire } = connected
-  const plain = { structuredReplies: false, contexts: [], keepsSizes: false }
+  const plain = { structuredReplies: false, extendedHeaders: false, contexts: [], keepsSizes: false }
   const { oldstyle } = connected
   // It can not be asked for a name: what it has is the default export.
   if (oldstyle !== undefined && name !== '') throw new ProtocolError('BAD_REPLY', 'an oldstyle server has no names')
   if (oldstyle !== undefined) return checked({ ...oldstyle, blockSize: DEFAULT_BLOCK_SIZE, ...plain })
   if (!connected.fixed) return checked({ ...(await exportName(connected, name)), ...plain })
-  const structuredReplies = wants.structuredReplies && (await agree(wire, Opt.STRUCTURED_REPLY))
+  const extendedHeaders = wants.extendedHeaders === true && (await agree(wire, Opt.EXTENDED_HEADERS))
+  const structuredReplies = extendedHeaders || (wants.structuredReplies && (await agree(wire, Opt.STRUCTURED_REPLY)))
   const contexts = structuredReplies ? await findContexts(wire, name, wants.contexts) : []
-  const agreed = { structuredReplies, contexts }
+  const agreed = { structuredReplies, extendedHeaders, contexts }
   if (wants.blockSize === false) {
     // proto.md, "Size constraints": INFO tells them without a commitment.
     const looked = await ask(wire, Opt.INFO, name, true)
@@ -143,13 +147,20 @@ export async function enter(connected: Connected, name: string, wants: UpstreamW
     const entered = await ask(wire, Opt.GO, name, false)
     if (entered.kind === 'facts') return checked({ ...entered, ...agreed, blockSize, keepsSizes: false })
     if (entered.kind === 'unsupported') {
+      noExportName(extendedHeaders)
       return checked({ ...(await exportName(connected, name)), ...agreed, keepsSizes: false })
     }
   }
   const entered = await ask(wire, Opt.GO, name, true)
   if (entered.kind === 'facts') return checked({ ...entered, ...agreed, keepsSizes: true })
   if (entered.kind === 'sizes wanted') throw entered.refused
+  noExportName(extendedHeaders)
   return checked({ ...(await exportName(connected, name)), ...agreed, keepsSizes: false })
+}
+
+/** "NBD_OPT_EXTENDED_HEADERS": a server that knows them MUST know GO, and EXPORT_NAME MUST NOT be used. */
+function noExportName(extendedHeaders: boolean): void {
+  if (extendedHeaders) throw new ProtocolError('BAD_REPLY', 'extended headers, and no GO')
 }
 
 type Answer =
@@ -237,7 +248,7 @@ async function exportName(
   return { ...facts, blockSize: DEFAULT_BLOCK_SIZE }
 }
 
-async function agree(wire: Wire, option: typeof Opt.STRUCTURED_REPLY): Promise<boolean> {
+async function agree(wire: Wire, option: typeof Opt.STRUCTURED_REPLY | typeof Opt.EXTENDED_HEADERS): Promise<boolean> {
   await wire.write(encodeOption(option))
   const { reply, data } = await readReply(wire, option)
   if (reply === Rep.ACK) return true

@@ -43,6 +43,8 @@ export interface ContextWants {
 export interface Wants {
   /** The client negotiated structured replies. */
   readonly structuredReplies: boolean
+  /** And extended headers. */
+  readonly extendedHeaders: boolean
   readonly contexts: ContextWants
   /** The client has asked for block sizes, and so will keep to them. */
   readonly blockSize: boolean

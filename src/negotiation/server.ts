@@ -229,9 +229,9 @@ class Haggling<Export extends Opened> {
 
   /** proto.md, "Metadata querying": contexts hold for the export that they were selected for. */
   #wants(name: string, enter: boolean): Wants {
-    const { structuredReplies, selected } = this.#agreed
+    const { structuredReplies, extendedHeaders, selected } = this.#agreed
     const contexts: ContextWants = selected?.name === name ? { how: 'keep', queries: selected.contexts } : NO_CONTEXTS
-    return { structuredReplies, contexts, blockSize: !enter, enter, gone: this.#wire.gone }
+    return { structuredReplies, extendedHeaders, contexts, blockSize: !enter, enter, gone: this.#wire.gone }
   }
 
   async #refuseExport(option: number, refusal: Refusal): Promise<undefined> {

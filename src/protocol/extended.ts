@@ -1,4 +1,5 @@
-import { Magic } from './constants.ts'
+import { Cmd, type Err, Magic, ReplyFlag, ReplyType } from './constants.ts'
+import { encodeRequest, type Request } from './request.ts'
 
 /** An extended request's head, 32 bytes; its payload follows where PAYLOAD_LEN is set, and is `length` long. */
 export const EXTENDED_REQUEST_SIZE = 32
@@ -14,6 +15,30 @@ export const EXTENDED_REQUEST_SIZE = 32
  *    24  u64  length of the payload or of the effect
  */
 export const ExtendedField = { MAGIC: 0, FLAGS: 4, TYPE: 6, COOKIE: 8, OFFSET: 16, LENGTH: 24 } as const
+
+/** An extended request's head, without the flag that says that a payload follows. */
+export function encodeExtendedRequest({ flags, type, cookie, offset, length }: Request): Buffer {
+  const bytes = Buffer.allocUnsafe(EXTENDED_REQUEST_SIZE)
+  bytes.writeUInt32BE(Magic.EXTENDED_REQUEST, ExtendedField.MAGIC)
+  bytes.writeUInt16BE(flags, ExtendedField.FLAGS)
+  bytes.writeUInt16BE(type, ExtendedField.TYPE)
+  bytes.writeBigUInt64BE(cookie, ExtendedField.COOKIE)
+  bytes.writeBigUInt64BE(offset, ExtendedField.OFFSET)
+  bytes.writeBigUInt64BE(BigInt(length), ExtendedField.LENGTH)
+  return bytes
+}
+
+/** DISC, with the head that requests have. */
+export function encodeDisconnect(isExtended: boolean): Buffer {
+  const disconnect = { flags: 0, type: Cmd.DISC, cookie: 0n, offset: 0n, length: 0 }
+  return isExtended ? encodeExtendedRequest(disconnect) : encodeRequest(disconnect)
+}
+
+/** The head of a chunk of an extended reply, 32 bytes. */
+export const EXTENDED_CHUNK_SIZE = 32
+
+/** Where each field of it stands that does not stand where a structured chunk has it. */
+export const ExtendedChunkField = { OFFSET: 16, LENGTH: 24, PAYLOAD: 32 } as const
 
 /** Head of one chunk of an extended reply. */
 export interface ExtendedChunk {
@@ -36,7 +61,7 @@ export interface ExtendedChunk {
  *    24  u64  length of payload
  */
 export function encodeExtendedChunk({ flags, type, cookie, offset, lengthBytes }: ExtendedChunk): Buffer {
-  const bytes = Buffer.allocUnsafe(32)
+  const bytes = Buffer.allocUnsafe(EXTENDED_CHUNK_SIZE)
   bytes.writeUInt32BE(Magic.EXTENDED_REPLY, 0)
   bytes.writeUInt16BE(flags, 4)
   bytes.writeUInt16BE(type, 6)
@@ -44,6 +69,20 @@ export function encodeExtendedChunk({ flags, type, cookie, offset, lengthBytes }
   bytes.writeBigUInt64BE(offset, 16)
   bytes.writeBigUInt64BE(BigInt(lengthBytes), 24)
   return bytes
+}
+
+/** An ERROR chunk that ends an extended reply: u32 error, u16 length of message, message. */
+export function encodeExtendedError(
+  { cookie, offset }: Pick<ExtendedChunk, 'cookie' | 'offset'>,
+  error: Err,
+  message: string,
+): Buffer {
+  const text = Buffer.from(message)
+  const body = Buffer.allocUnsafe(6)
+  body.writeUInt32BE(error, 0)
+  body.writeUInt16BE(text.length, 4)
+  const head = { flags: ReplyFlag.DONE, type: ReplyType.ERROR, cookie, offset, lengthBytes: 6 + text.length }
+  return Buffer.concat([encodeExtendedChunk(head), body, text])
 }
 
 /**

@@ -8,11 +8,9 @@ import { ProtocolError } from '../protocol/errors.ts'
 /** Most extents in a chunk (proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS": 2^20). */
 const MAX_EXTENTS = 1 << 20
 
-/** An extent: u32 length, u32 status flags. */
-const EXTENT_SIZE = 8
-
-/** The context id that opens a chunk's payload. */
-const CONTEXT_ID_SIZE = 4
+/** What opens a chunk's payload, and an extent: u32 id, u32 length and u32 flags; extended u32 id and u32 count, both u64. */
+const COMPACT = { openingBytes: 4, extentBytes: 8 } as const
+const EXTENDED = { openingBytes: 8, extentBytes: 16 } as const
 
 /** The upstream's id of each context that was negotiated → the client's. */
 export type ContextIds = ReadonlyMap<number, number>
@@ -29,17 +27,20 @@ interface Asked {
 }
 
 /** Whether a payload can be that of a status chunk: an id, and 1 to 2^20 extents. */
-export function isStatusLength(length: number): boolean {
-  const extents = (length - CONTEXT_ID_SIZE) / EXTENT_SIZE
+export function isStatusLength(length: number, isExtended = false): boolean {
+  const { openingBytes, extentBytes } = isExtended ? EXTENDED : COMPACT
+  const extents = (length - openingBytes) / extentBytes
   return Number.isInteger(extents) && extents >= 1 && extents <= MAX_EXTENTS
 }
 
 export class BlockStatus {
   #contexts: ContextIds
+  readonly #isExtended: boolean
   readonly #asked = new Map<number, Asked>()
 
-  constructor(contexts: ContextIds) {
+  constructor(contexts: ContextIds, isExtended = false) {
     this.#contexts = contexts
+    this.#isExtended = isExtended
   }
 
   /** Whether the client may ask. */
@@ -83,7 +84,7 @@ export class BlockStatus {
     if (isNews && asked.seen.has(told)) throw new ProtocolError('BAD_REPLY', `block status of context ${id} twice`)
     asked.seen.add(told)
     payload.writeUInt32BE(told, 0)
-    judgeExtents(payload, asked)
+    judgeExtents(payload, asked, this.#isExtended)
     return isNews
   }
 
@@ -101,11 +102,16 @@ export class BlockStatus {
   }
 }
 
-function judgeExtents(payload: Buffer, { lengthBytes, isOne }: Asked): void {
+function judgeExtents(payload: Buffer, { lengthBytes, isOne }: Asked, isExtended: boolean): void {
+  const { openingBytes, extentBytes } = isExtended ? EXTENDED : COMPACT
+  // "NBD_REPLY_TYPE_BLOCK_STATUS_EXT": the count MUST be that of the descriptors that follow.
+  if (isExtended && payload.readUInt32BE(4) !== (payload.length - openingBytes) / extentBytes) {
+    throw new ProtocolError('BAD_REPLY', 'another count of extents than there are')
+  }
   let covered = 0
-  for (let at = CONTEXT_ID_SIZE; at < payload.length; at += EXTENT_SIZE) {
-    const length = payload.readUInt32BE(at)
-    const isLast = at + EXTENT_SIZE === payload.length
+  for (let at = openingBytes; at < payload.length; at += extentBytes) {
+    const length = isExtended ? Number(payload.readBigUInt64BE(at)) : payload.readUInt32BE(at)
+    const isLast = at + extentBytes === payload.length
     if (isOne && !isLast) throw new ProtocolError('BAD_REPLY', 'more than the one extent')
     if (length === 0) throw new ProtocolError('BAD_REPLY', 'an extent of nothing')
     covered += length

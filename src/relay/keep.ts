@@ -5,7 +5,6 @@
  */
 import type { ExportMeter } from '../observe/export-meter.ts'
 import { Cmd, CmdFlag, TransmissionFlag } from '../protocol/constants.ts'
-import { REQUEST_SIZE } from '../protocol/request.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import { Ledger, type Unflushed } from './ledger.ts'
 import { Payloads } from './payloads.ts'
@@ -148,7 +147,7 @@ export class Keep {
 
   /** The request that was asked last is in memory of its own, head and payload. */
   isWhole(request: Buffer): void {
-    if (this.#writing >= 0) this.payloads.addWhole(this.#writing, request, REQUEST_SIZE)
+    if (this.#writing >= 0) this.payloads.addWhole(this.#writing, request, this.#pending.requestSize)
   }
 
   /** The last reply of a slot has come. */
@@ -184,9 +183,7 @@ export class Keep {
     if (next === undefined) return false
     this.#gaps.set(slot, others)
     const [from, to] = next
-    const head = Buffer.alloc(REQUEST_SIZE)
-    this.#pending.writeRequest(slot, head, from, to - from)
-    this.#upstream.write(head)
+    this.#upstream.write(this.#pending.encodeRequest(slot, from, to - from))
     return true
   }
 

@@ -7,7 +7,8 @@
 import { ExportMeter } from '../observe/export-meter.ts'
 import { Cmd, Magic } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { RequestField } from '../protocol/request.ts'
+import { EXTENDED_REQUEST_SIZE, ExtendedField } from '../protocol/extended.ts'
+import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import { Coverage } from './coverage.ts'
 
 /** Slots at the start; the table doubles when it is full. */
@@ -20,7 +21,10 @@ export interface Change {
 }
 
 export class Pending {
+  /** How long the head of a request is. */
+  readonly requestSize: number
   readonly #meter: ExportMeter
+  readonly #isExtended: boolean
   #count = 0
   #readBytes = 0
   #lastReadBytes = 0
@@ -42,9 +46,11 @@ export class Pending {
   /** What chunks have brought of READs, where they do not come in order. */
   readonly #coverage = new Coverage()
 
-  /** `meter` is told how long requests take. */
-  constructor(meter = new ExportMeter()) {
+  /** `meter` is told how long requests take; `isExtended`: they have extended headers. */
+  constructor(meter = new ExportMeter(), isExtended = false) {
     this.#meter = meter
+    this.#isExtended = isExtended
+    this.requestSize = isExtended ? EXTENDED_REQUEST_SIZE : REQUEST_SIZE
     for (let slot = INITIAL_SLOTS - 1; slot >= 0; slot--) this.#free.push(slot)
   }
 
@@ -144,6 +150,11 @@ export class Pending {
     return (this.#offsetHigh[slot] ?? 0) * 2 ** 32 + (this.#offsetLow[slot] ?? 0)
   }
 
+  /** The same, exactly. */
+  exactOffsetOf(slot: number): bigint {
+    return (BigInt(this.#offsetHigh[slot] ?? 0) << 32n) | BigInt(this.#offsetLow[slot] ?? 0)
+  }
+
   offsetHighOf(slot: number): number {
     return this.#offsetHigh[slot] ?? 0
   }
@@ -168,16 +179,18 @@ export class Pending {
     return slots.sort((a, b) => (this.#order[a] ?? 0) - (this.#order[b] ?? 0))
   }
 
-  /** Writes the head of a slot's request as it went out, or of a part of it, to `head`. */
-  writeRequest(slot: number, head: Buffer, from = 0, length = this.lengthOf(slot)): void {
-    head.writeUInt32BE(Magic.REQUEST, RequestField.MAGIC)
+  /** The head of a slot's request as it went out, or of a part of it. */
+  encodeRequest(slot: number, from = 0, length = this.lengthOf(slot)): Buffer {
+    const head = Buffer.alloc(this.requestSize)
+    head.writeUInt32BE(this.#isExtended ? Magic.EXTENDED_REQUEST : Magic.REQUEST, RequestField.MAGIC)
     head.writeUInt16BE(this.flagsOf(slot), RequestField.FLAGS)
     head.writeUInt16BE(this.typeOf(slot), RequestField.TYPE)
     head.writeUInt32BE(this.#generation[slot] ?? 0, RequestField.COOKIE)
     head.writeUInt32BE(slot, RequestField.COOKIE + 4)
-    this.writeOffset(slot, head, RequestField.OFFSET)
-    head.writeBigUInt64BE(head.readBigUInt64BE(RequestField.OFFSET) + BigInt(from), RequestField.OFFSET)
-    head.writeUInt32BE(length, RequestField.LENGTH)
+    head.writeBigUInt64BE(this.exactOffsetOf(slot) + BigInt(from), RequestField.OFFSET)
+    if (this.#isExtended) head.writeBigUInt64BE(BigInt(length), ExtendedField.LENGTH)
+    else head.writeUInt32BE(length, RequestField.LENGTH)
+    return head
   }
 
   lengthOf(slot: number): number {

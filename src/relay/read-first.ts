@@ -1,9 +1,11 @@
 import { Cmd, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
+import { EXTENDED_CHUNK_SIZE, ExtendedChunkField, encodeExtendedRequest } from '../protocol/extended.ts'
 import { encodeRequest } from '../protocol/request.ts'
 import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField } from '../protocol/structured-reply.ts'
 import type { Wire } from '../stream/wire.ts'
+import type { ReplyKinds } from './replies.ts'
 
 /** Bytes that one READ asks for: every server takes that. */
 const PIECE_BYTES = 64 * 1024
@@ -12,21 +14,21 @@ const PIECE_BYTES = 64 * 1024
 const MAX_CHUNK_BYTES = PIECE_BYTES + 8 * 1024
 
 /**
- * Reads from an upstream in transmission phase, for ourselves, before anything is relayed. `structured`: it speaks
- * structured replies. @throws ProtocolError, also for an error of the disk; StreamError
+ * Reads from an upstream in transmission phase, for ourselves, before anything is relayed. `replies`: what it speaks. @throws ProtocolError, also for an error of the disk; StreamError
  */
 export async function readFirst(
   wire: Wire,
   offset: number | bigint,
   length: number,
-  structured: boolean,
+  replies: ReplyKinds,
 ): Promise<Buffer> {
+  const encode = replies.extended === true ? encodeExtendedRequest : encodeRequest
   const data = Buffer.alloc(length)
   for (let from = 0; from < length; from += PIECE_BYTES) {
     const piece = data.subarray(from, Math.min(from + PIECE_BYTES, length))
     const at = BigInt(offset) + BigInt(from)
-    await wire.write(encodeRequest({ flags: 0, type: Cmd.READ, cookie: at, offset: at, length: piece.length }))
-    if (structured) await readChunks(wire, at, piece)
+    await wire.write(encode({ flags: 0, type: Cmd.READ, cookie: at, offset: at, length: piece.length }))
+    if (replies.upstream) await readChunks(wire, at, piece, replies.extended === true)
     else await readSimple(wire, at, piece)
   }
   return data
@@ -41,13 +43,16 @@ async function readSimple(wire: Wire, cookie: bigint, piece: Buffer): Promise<vo
   ;(await wire.read(piece.length)).copy(piece)
 }
 
-async function readChunks(wire: Wire, cookie: bigint, piece: Buffer): Promise<void> {
+async function readChunks(wire: Wire, cookie: bigint, piece: Buffer, isExtended: boolean): Promise<void> {
+  const [size, magic] = isExtended ? [EXTENDED_CHUNK_SIZE, Magic.EXTENDED_REPLY] : [CHUNK_SIZE, Magic.STRUCTURED_REPLY]
   let missing = piece.length
   for (let isLast = false; !isLast; ) {
-    const head = await wire.read(CHUNK_SIZE)
-    const isChunk = head.readUInt32BE(0) === Magic.STRUCTURED_REPLY
+    const head = await wire.read(size)
+    const isChunk = head.readUInt32BE(0) === magic
     if (!isChunk || head.readBigUInt64BE(ChunkField.COOKIE) !== cookie) throw wrong('another reply than to READ')
-    const length = head.readUInt32BE(ChunkField.LENGTH)
+    const length = isExtended
+      ? Number(head.readBigUInt64BE(ExtendedChunkField.LENGTH))
+      : head.readUInt32BE(ChunkField.LENGTH)
     if (length > MAX_CHUNK_BYTES) throw wrong(`a chunk of ${length} bytes`)
     const type = head.readUInt16BE(ChunkField.TYPE)
     missing -= place(type, await wire.read(length), cookie, piece)

@@ -5,9 +5,9 @@
  * Not here: what the visitor may do (the rules come in as data), how the streams were made, and who is told of the end.
  */
 import { ExportMeter } from '../observe/export-meter.ts'
-import { Cmd, Err, TransmissionFlag } from '../protocol/constants.ts'
+import { Err, TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { encodeRequest, RequestField } from '../protocol/request.ts'
+import { encodeDisconnect } from '../protocol/extended.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 import { BlockStatus } from './block-status.ts'
 import { expectedBytes } from './expected-bytes.ts'
@@ -19,7 +19,7 @@ import { Linger } from './linger.ts'
 import { Pending } from './pending.ts'
 import { clientEnd, type RelayEnd, upstreamEnd } from './relay-end.ts'
 import type { RelayOptions } from './relay-options.ts'
-import { encodeRefusal, ReplyGrammar, type ReplyKinds } from './replies.ts'
+import { encodeRefusalOf, ReplyGrammar, type ReplyKinds } from './replies.ts'
 import { BACKLOG_BYTES, ReplyOutlet } from './reply-outlet.ts'
 import { RequestOutlet } from './request-outlet.ts'
 import { RequestGrammar, startCounters } from './requests.ts'
@@ -66,8 +66,8 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     this.#meter = options.meter ?? new ExportMeter()
-    this.#pending = new Pending(this.#meter)
     const { client, structured, flags, resume } = options
+    this.#pending = new Pending(this.#meter, structured.extended)
     this.#client = client
     const upstream = new UpstreamLink(options.upstream, resume && (error => this.#upstreamLost(error)))
     this.#upstream = upstream
@@ -89,7 +89,7 @@ export class Relay {
     this.keep = keep
     this.#toUpstream = new RequestOutlet({ client, upstream, pending, meter: this.#meter, payloads: keep?.payloads })
     this.#toClient = new ReplyOutlet(client, upstream)
-    const status = new BlockStatus(options.contextIds ?? new Map())
+    const status = new BlockStatus(options.contextIds ?? new Map(), structured.extended)
     this.#grammar = new RequestGrammar(options, pending, this.counters, {
       status,
       keep,
@@ -283,8 +283,7 @@ export class Relay {
 
   /** Answers a request that is refused here, between two replies of the upstream. */
   readonly #refuse = (_type: number, error: Err, head: Buffer, at: number): void => {
-    const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
-    this.#replies.inject(encodeRefusal(this.#structured, error, cookie))
+    this.#replies.inject(encodeRefusalOf(this.#structured, error, head, at))
     this.#toClient.flush()
     if (this.#client.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.CLIENT_BACKLOG)
   }
@@ -376,7 +375,7 @@ export class Relay {
   }
 
   #disconnectUpstream(): void {
-    this.#upstream.write(encodeRequest({ flags: 0, type: Cmd.DISC, cookie: 0n, offset: 0n, length: 0 }))
+    this.#upstream.write(encodeDisconnect(this.#structured.extended === true))
     this.#upstream.end()
   }
 

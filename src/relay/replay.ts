@@ -1,6 +1,7 @@
 import { Cmd, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
+import { EXTENDED_CHUNK_SIZE } from '../protocol/extended.ts'
+import { RequestField } from '../protocol/request.ts'
 import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField } from '../protocol/structured-reply.ts'
 import type { Wire } from '../stream/wire.ts'
@@ -47,8 +48,7 @@ export class ReplayLog {
   /** The change of a slot was acknowledged. */
   add(pending: Pending, slot: number, payloads: Payloads): void {
     if (this.#isIdle) return
-    const head = Buffer.alloc(REQUEST_SIZE)
-    pending.writeRequest(slot, head)
+    const head = pending.encodeRequest(slot)
     const payload = pending.typeOf(slot) === Cmd.WRITE ? payloads.of(slot, pending.lengthOf(slot)) : []
     const request = Buffer.concat([head, ...payload])
     const start = pending.offsetOf(slot)
@@ -132,8 +132,12 @@ async function nextReply(wire: Wire): Promise<{ cookie: bigint; isLast: boolean;
   const cookie = head.readBigUInt64BE(SimpleReplyField.COOKIE)
   if (magic === Magic.SIMPLE_REPLY)
     return { cookie, isLast: true, isError: head.readUInt32BE(SimpleReplyField.ERROR) !== 0 }
-  if (magic !== Magic.STRUCTURED_REPLY) throw new ProtocolError('BAD_MAGIC', `reply magic 0x${magic.toString(16)}`)
-  const length = (await wire.read(CHUNK_SIZE - SIMPLE_REPLY_SIZE)).readUInt32BE(0)
+  const isExtended = magic === Magic.EXTENDED_REPLY
+  if (magic !== Magic.STRUCTURED_REPLY && !isExtended) {
+    throw new ProtocolError('BAD_MAGIC', `reply magic 0x${magic.toString(16)}`)
+  }
+  const rest = await wire.read((isExtended ? EXTENDED_CHUNK_SIZE : CHUNK_SIZE) - SIMPLE_REPLY_SIZE)
+  const length = isExtended ? Number(rest.readBigUInt64BE(8)) : rest.readUInt32BE(0)
   if (length > MAX_CHUNK_BYTES) throw new ProtocolError('BAD_REPLY', `a chunk of ${length} bytes`)
   await wire.drain(length)
   const isError = (head.readUInt16BE(ChunkField.TYPE) & REPLY_TYPE_IS_ERROR) !== 0

@@ -6,6 +6,13 @@
 import { Cmd, Err, MAX_STRING_BYTES, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
 import { portableError } from '../protocol/error-value.ts'
 import { ProtocolError } from '../protocol/errors.ts'
+import {
+  EXTENDED_CHUNK_SIZE,
+  ExtendedChunkField,
+  encodeExtendedChunk,
+  encodeExtendedError,
+} from '../protocol/extended.ts'
+import { RequestField } from '../protocol/request.ts'
 import { encodeSimpleReply, SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField, DATA_CHUNK_SIZE, encodeErrorChunk } from '../protocol/structured-reply.ts'
 import { type BlockStatus, isStatusLength } from './block-status.ts'
@@ -26,6 +33,8 @@ export interface ReplyKinds {
   readonly client: boolean
   /** We negotiated them with the upstream; only when the client did. */
   readonly upstream: boolean
+  /** Both have extended headers, which pass as they are; both speak structured replies then. */
+  readonly extended?: boolean
 }
 
 /** Who else is told of replies. */
@@ -41,6 +50,9 @@ export class ReplyGrammar implements Grammar {
   readonly #pending: Pending
   readonly #status: BlockStatus | undefined
   readonly #keep: Keep | undefined
+  readonly #isExtended: boolean
+  /** How long the head of a chunk is: where its payload begins. */
+  readonly #chunkSize: number
   #offsetHigh = 0
   #offsetLow = 0
   #end = 0
@@ -50,6 +62,8 @@ export class ReplyGrammar implements Grammar {
     this.#pending = pending
     this.#status = status
     this.#keep = keep
+    this.#isExtended = structured.extended === true
+    this.#chunkSize = this.#isExtended ? EXTENDED_CHUNK_SIZE : CHUNK_SIZE
   }
 
   /** Where on the export the data ends that is passing, or has passed last. */
@@ -60,14 +74,13 @@ export class ReplyGrammar implements Grammar {
   headBytes(bytes: Buffer, at: number, available: number): number {
     if (available < 4) return 4
     const magic = bytes.readUInt32BE(at)
-    if (magic === Magic.SIMPLE_REPLY) return SIMPLE_REPLY_SIZE
-    if (magic !== Magic.STRUCTURED_REPLY || !this.#structured.upstream) {
+    if (magic === Magic.SIMPLE_REPLY && !this.#isExtended) return SIMPLE_REPLY_SIZE
+    if (magic !== (this.#isExtended ? Magic.EXTENDED_REPLY : Magic.STRUCTURED_REPLY) || !this.#structured.upstream) {
       throw new ProtocolError('BAD_MAGIC', `reply magic 0x${magic.toString(16)}`)
     }
-    if (available < CHUNK_SIZE) return CHUNK_SIZE
-    return (
-      CHUNK_SIZE + fixedPayload(bytes.readUInt16BE(at + ChunkField.TYPE), bytes.readUInt32BE(at + ChunkField.LENGTH))
-    )
+    const size = this.#chunkSize
+    if (available < size) return size
+    return size + fixedPayload(bytes.readUInt16BE(at + ChunkField.TYPE), this.#lengthAt(bytes, at), this.#isExtended)
   }
 
   judge(bytes: Buffer, at: number): Verdict {
@@ -103,21 +116,34 @@ export class ReplyGrammar implements Grammar {
   #judgeChunk(slot: number, bytes: Buffer, at: number): Verdict {
     const pending = this.#pending
     const type = bytes.readUInt16BE(at + ChunkField.TYPE)
-    const length = bytes.readUInt32BE(at + ChunkField.LENGTH)
+    const length = this.#lengthAt(bytes, at)
     const flags = bytes.readUInt16BE(at + ChunkField.FLAGS)
+    // "Extended reply chunk message": the offset MUST match the request.
+    if (this.#isExtended && pending.distanceTo(slot, bytes, at + ExtendedChunkField.OFFSET) !== 0) {
+      throw new ProtocolError('BAD_REPLY', 'a reply with the offset of another request')
+    }
     const done = (flags & ReplyFlag.DONE) !== 0
     // proto.md, "Structured reply flags": clients MUST ignore unrecognized flags, servers MUST NOT set them.
     if ((flags & ~ReplyFlag.DONE) !== 0) bytes.writeUInt16BE(flags & ReplyFlag.DONE, at + ChunkField.FLAGS)
-    this.payloadBytes = length - fixedPayload(type, length)
+    this.payloadBytes = length - fixedPayload(type, length, this.#isExtended)
     const isNews = this.#checkChunk(slot, type, length, bytes, at)
     if (type === ReplyType.NONE && !done) throw new ProtocolError('BAD_REPLY', 'a NONE chunk that is not the last')
     if (done && !pending.hasFailed(slot) && pending.missingOf(slot) !== 0)
       return this.#askForMore(slot, type, bytes, at)
     if (done && pending.typeOf(slot) === Cmd.BLOCK_STATUS) this.#status?.done(slot, pending.hasFailed(slot))
     pending.restoreCookie(slot, bytes, at + ChunkField.COOKIE)
-    if (!isNews && done) this.replacement = encodeLastChunk(pending, slot)
+    if (!isNews && done) this.replacement = encodeLastChunk(this.#structured, pending, slot)
     if (done) this.#answered(slot)
     return isNews ? Verdict.KEEP : done ? Verdict.SWAP : Verdict.DROP
+  }
+
+  /** @throws ProtocolError BAD_LENGTH */
+  #lengthAt(bytes: Buffer, at: number): number {
+    if (!this.#isExtended) return bytes.readUInt32BE(at + ChunkField.LENGTH)
+    if (bytes.readUInt32BE(at + ExtendedChunkField.LENGTH) !== 0) {
+      throw new ProtocolError('BAD_LENGTH', 'a chunk of more than 4 GiB')
+    }
+    return bytes.readUInt32BE(at + ExtendedChunkField.LENGTH + 4)
   }
 
   /** A READ whose former connection had answered here and there is asked for gap by gap; any other has ended short. */
@@ -144,22 +170,27 @@ export class ReplyGrammar implements Grammar {
 
   /** Whether the client has not been told already, over a former connection. */
   #checkChunk(slot: number, type: number, length: number, bytes: Buffer, at: number): boolean {
+    const payload = at + this.#chunkSize
     switch (type) {
       case ReplyType.NONE:
         break
       case ReplyType.OFFSET_DATA:
-        this.#deliver(slot, length - 8, bytes, at)
+        this.#deliver(slot, length - 8, bytes, payload)
         break
       case ReplyType.OFFSET_HOLE:
-        this.#deliver(slot, bytes.readUInt32BE(at + ChunkField.PAYLOAD + 8), bytes, at)
+        this.#deliver(slot, bytes.readUInt32BE(payload + 8), bytes, payload)
         break
       case ReplyType.BLOCK_STATUS:
+      case ReplyType.BLOCK_STATUS_EXT:
         if (this.#status === undefined) throw new ProtocolError('BAD_REPLY', 'block status, never negotiated')
-        return this.#status.judge(slot, bytes.subarray(at + ChunkField.PAYLOAD, at + ChunkField.PAYLOAD + length))
+        if ((type === ReplyType.BLOCK_STATUS_EXT) !== this.#isExtended) {
+          throw new ProtocolError('BAD_REPLY', `chunk type ${type}`)
+        }
+        return this.#status.judge(slot, bytes.subarray(payload, payload + length))
       default:
         // proto.md, "Structured reply types": an unknown error type fails the request, any other ends the connection.
         if ((type & REPLY_TYPE_IS_ERROR) === 0) throw new ProtocolError('BAD_REPLY', `chunk type ${type}`)
-        this.#checkError(slot, type, length, bytes, at + ChunkField.PAYLOAD)
+        this.#checkError(slot, type, length, bytes, payload)
     }
     return true
   }
@@ -183,10 +214,10 @@ export class ReplyGrammar implements Grammar {
   }
 
   /** Checks that a data or hole chunk lies inside its READ, and counts what it brings. */
-  #deliver(slot: number, dataBytes: number, bytes: Buffer, at: number): void {
+  #deliver(slot: number, dataBytes: number, bytes: Buffer, payload: number): void {
     const pending = this.#pending
     if (pending.typeOf(slot) !== Cmd.READ) throw new ProtocolError('BAD_REPLY', 'data for a command that is no READ')
-    const from = pending.distanceTo(slot, bytes, at + ChunkField.PAYLOAD)
+    const from = pending.distanceTo(slot, bytes, payload)
     const outside = from < 0 || dataBytes <= 0 || from + dataBytes > pending.lengthOf(slot)
     if (outside || dataBytes > pending.missingOf(slot)) {
       throw new ProtocolError('BAD_REPLY', 'a chunk outside its request')
@@ -199,8 +230,10 @@ export class ReplyGrammar implements Grammar {
 /**
  * How many payload bytes belong to the head of a chunk of this type: none of data, all of an error's, and all of a status,
  * of which a half could not be completed by another connection. @throws ProtocolError BAD_LENGTH */
-function fixedPayload(type: number, length: number): number {
+function fixedPayload(type: number, length: number, isExtended: boolean): number {
   const isError = (type & REPLY_TYPE_IS_ERROR) !== 0
+  // "NBD_REPLY_TYPE_BLOCK_STATUS_EXT": with extended headers, and only with them.
+  const statusType = isExtended ? ReplyType.BLOCK_STATUS_EXT : ReplyType.BLOCK_STATUS
   const known =
     type === ReplyType.OFFSET_DATA
       ? length > 8
@@ -208,13 +241,13 @@ function fixedPayload(type: number, length: number): number {
         ? length === HOLE_PAYLOAD
         : isError
           ? length >= ERROR_PAYLOAD && length <= MAX_ERROR_PAYLOAD
-          : type === ReplyType.BLOCK_STATUS
-            ? isStatusLength(length)
+          : type === statusType
+            ? isStatusLength(length, isExtended)
             : type !== ReplyType.NONE || length === 0
   if (!known) throw new ProtocolError('BAD_LENGTH', `chunk type ${type} of ${length} bytes`)
   if (type === ReplyType.OFFSET_DATA) return 8
   if (type === ReplyType.OFFSET_HOLE) return HOLE_PAYLOAD
-  return isError || type === ReplyType.BLOCK_STATUS ? length : 0
+  return isError || type === statusType ? length : 0
 }
 
 /** The error value at `at`, made one of the spec's in place. */
@@ -232,12 +265,20 @@ const REFUSAL_TEXT: Readonly<Partial<Record<Err, string>>> = {
   [Err.IO]: 'the server behind this export was lost',
   [Err.INVAL]: 'no such command, flag or range on this export',
   [Err.NOSPC]: 'beyond the end of this export',
+  [Err.OVERFLOW]: 'more than can be done in one request',
   [Err.SHUTDOWN]: 'the gateway is shutting down',
 }
 
 /** An error of our own in answer to a request, in the kind of reply that the client expects. */
-export function encodeRefusal({ client }: ReplyKinds, error: Err, cookie: bigint): Buffer {
+export function encodeRefusal({ client, extended }: ReplyKinds, error: Err, cookie: bigint, offset: bigint): Buffer {
+  if (extended === true) return encodeExtendedError({ cookie, offset }, error, REFUSAL_TEXT[error] ?? '')
   return client ? encodeErrorChunk(cookie, error, REFUSAL_TEXT[error] ?? '') : encodeSimpleReply({ error, cookie })
+}
+
+/** The same, to the request whose head stands at `at`. */
+export function encodeRefusalOf(kinds: ReplyKinds, error: Err, head: Buffer, at: number): Buffer {
+  const cookie = head.readBigUInt64BE(at + RequestField.COOKIE)
+  return encodeRefusal(kinds, error, cookie, head.readBigUInt64BE(at + RequestField.OFFSET))
 }
 
 /** Head of the one OFFSET_DATA chunk that answers a READ whose upstream answered with a simple reply. */
@@ -258,7 +299,11 @@ function liftError(pending: Pending, slot: number, error: number): Buffer {
 }
 
 /** A chunk that says no more than that its reply is over. */
-export function encodeLastChunk(pending: Pending, slot: number): Buffer {
+export function encodeLastChunk({ extended }: ReplyKinds, pending: Pending, slot: number): Buffer {
+  if (extended === true) {
+    const [cookie, offset] = [pending.cookieOf(slot), pending.exactOffsetOf(slot)]
+    return encodeExtendedChunk({ flags: ReplyFlag.DONE, type: ReplyType.NONE, cookie, offset, lengthBytes: 0 })
+  }
   const chunk = Buffer.alloc(CHUNK_SIZE)
   writeChunkHead(chunk, ReplyType.NONE, 0)
   pending.restoreCookie(slot, chunk, ChunkField.COOKIE)

@@ -12,6 +12,7 @@ import {
   TransmissionFlag,
 } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
+import { EXTENDED_REQUEST_SIZE, ExtendedField } from '../protocol/extended.ts'
 import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import type { BlockStatus } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
@@ -102,6 +103,8 @@ export class RequestGrammar implements Grammar {
   readonly #size: number
   /** Bits that no offset and no length may have. */
   readonly #misaligned: number
+  readonly #isExtended: boolean
+  readonly #headSize: number
   #gathered: Gathered | undefined
 
   constructor(rules: RequestRules, pending: Pending, counters: Counters, outward: Outward) {
@@ -117,6 +120,8 @@ export class RequestGrammar implements Grammar {
     // one chunk, which is all that DF asks for; the upstream does not know the flag.
     this.#passedFlags = ~(CmdFlag.FUA | (rules.structured.upstream ? 0 : CmdFlag.DF))
     this.#misaligned = (rules.alignment ?? 1) - 1
+    this.#isExtended = rules.structured.extended === true
+    this.#headSize = this.#isExtended ? EXTENDED_REQUEST_SIZE : REQUEST_SIZE
     this.#size = rules.sizeBytes <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(rules.sizeBytes) : -1
   }
 
@@ -126,16 +131,17 @@ export class RequestGrammar implements Grammar {
   }
 
   headBytes(): number {
-    return REQUEST_SIZE
+    return this.#headSize
   }
 
   judge(bytes: Buffer, at: number): Verdict {
-    if (bytes.readUInt32BE(at + RequestField.MAGIC) !== Magic.REQUEST) {
+    if (bytes.readUInt32BE(at + RequestField.MAGIC) !== (this.#isExtended ? Magic.EXTENDED_REQUEST : Magic.REQUEST)) {
       throw new ProtocolError('BAD_MAGIC', 'a request without its magic')
     }
     const type = bytes.readUInt16BE(at + RequestField.TYPE)
-    const length = bytes.readUInt32BE(at + RequestField.LENGTH)
-    this.payloadBytes = type === Cmd.WRITE ? length : 0
+    const length = this.#isExtended ? longLength(bytes, at) : bytes.readUInt32BE(at + RequestField.LENGTH)
+    const hasPayload = this.#isExtended ? hasPayloadFlag(bytes, at) : type === Cmd.WRITE
+    this.payloadBytes = hasPayload ? length : 0
     if (type === Cmd.DISC) return Verdict.STOP
     const error = this.#check(type, length, bytes, at)
     if (error === Err.NONE && this.#isGuarded(type, length, bytes, at))
@@ -185,7 +191,7 @@ export class RequestGrammar implements Grammar {
     if (this.#rules.guard?.isReady?.() === false || !this.#throttle.admits(type, length)) return Verdict.WAIT
     if (type === Cmd.WRITE) {
       this.#keep?.skips()
-      this.#gathered = { head: Buffer.from(bytes.subarray(at, at + REQUEST_SIZE)), pieces: [], missing: length }
+      this.#gathered = { head: Buffer.from(bytes.subarray(at, at + this.#headSize)), pieces: [], missing: length }
       return Verdict.DROP
     }
     const isGood = this.#rules.guard?.admits(offsetOf(bytes, at), length) === true
@@ -227,6 +233,10 @@ export class RequestGrammar implements Grammar {
     const low = bytes.readUInt32BE(at + RequestField.OFFSET + 4)
     if (type === Cmd.FLUSH) return high === 0 && low === 0 && length === 0 ? Err.NONE : Err.INVAL
     if ((type === Cmd.READ || type === Cmd.WRITE) && length > MAX_PAYLOAD_BYTES) return Err.INVAL
+    // "NBD_CMD_FLAG_PAYLOAD_LEN": MUST be set for WRITE.
+    if (type === Cmd.WRITE && this.payloadBytes !== length) return Err.INVAL
+    // "Size constraints": MAY reply with EOVERFLOW to what has no payload.
+    if (length > Number.MAX_SAFE_INTEGER) return Err.OVERFLOW
     // proto.md leaves requests of no length unspecified; servers differ, so that is decided here.
     if (length === 0) return Err.INVAL
     // proto.md, "Size constraints": SHOULD report EINVAL for what is not aligned to the minimum block size.
@@ -253,6 +263,16 @@ export class RequestGrammar implements Grammar {
   }
 }
 
+/** The length of an extended request; above 2^53 not exactly, which no export has. */
+function longLength(bytes: Buffer, at: number): number {
+  const high = bytes.readUInt32BE(at + ExtendedField.LENGTH)
+  return high * 2 ** 32 + bytes.readUInt32BE(at + ExtendedField.LENGTH + 4)
+}
+
+function hasPayloadFlag(bytes: Buffer, at: number): boolean {
+  return (bytes.readUInt16BE(at + RequestField.FLAGS) & CmdFlag.PAYLOAD_LEN) !== 0
+}
+
 /** Where a request points; beyond 2^53 not exactly, which is far behind everything that is guarded. */
 function offsetOf(bytes: Buffer, at: number): number {
   const high = bytes.readUInt32BE(at + RequestField.OFFSET)
@@ -266,7 +286,7 @@ function allowedFlags(rules: RequestRules, hasContexts: boolean): readonly numbe
   const fua = has(TransmissionFlag.SEND_FUA) ? CmdFlag.FUA : 0
   const table: number[] = []
   table[Cmd.READ] = fua | (rules.structured.client && has(TransmissionFlag.SEND_DF) ? CmdFlag.DF : 0)
-  table[Cmd.WRITE] = fua
+  table[Cmd.WRITE] = fua | (rules.structured.extended === true ? CmdFlag.PAYLOAD_LEN : 0)
   if (has(TransmissionFlag.SEND_FLUSH)) table[Cmd.FLUSH] = fua
   if (has(TransmissionFlag.SEND_TRIM)) table[Cmd.TRIM] = fua
   if (has(TransmissionFlag.SEND_CACHE)) table[Cmd.CACHE] = fua

@@ -8,7 +8,6 @@
  */
 import { Cmd, Err } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { REQUEST_SIZE } from '../protocol/request.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import { Wire } from '../stream/wire.ts'
 import type { BlockStatus, ContextIds } from './block-status.ts'
@@ -179,7 +178,7 @@ export class Resumer {
     if (cut === 0 && (log === undefined || log.length === 0)) return { completion: NOTHING, replayed: log?.length }
     const wire = new Wire(way.stream, PREPARE_MS)
     const from = grammar.dataEnd - BigInt(cut)
-    const completion = cut === 0 ? NOTHING : await readFirst(wire, from, cut, structured.upstream)
+    const completion = cut === 0 ? NOTHING : await readFirst(wire, from, cut, structured)
     const isReplayed = log !== undefined && (await replay(wire, log))
     if (wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes that nobody asked for')
     return { completion, replayed: isReplayed ? log.length : undefined }
@@ -208,11 +207,11 @@ export class Resumer {
 
   /** Answers what needs no upstream: what has been told but for its end, and FLUSHes of what is lost. Whether it is one of those. */
   #settle(slot: number): boolean {
-    const { pending, keep, status, replies } = this.#parts
+    const { pending, keep, status, replies, structured } = this.#parts
     const type = pending.typeOf(slot)
     const isTold = type === Cmd.READ ? pending.missingOf(slot) === 0 : status.isComplete(slot)
     if (pending.hasFailed(slot) || isTold) {
-      replies.inject(encodeLastChunk(pending, slot))
+      replies.inject(encodeLastChunk(structured, pending, slot))
       this.#remove(slot)
       return false
     }
@@ -250,8 +249,7 @@ export class Resumer {
       keep.asksForMore(slot)
       return undefined
     }
-    const head = Buffer.alloc(REQUEST_SIZE)
-    pending.writeRequest(slot, head)
+    const head = pending.encodeRequest(slot)
     if (type !== Cmd.WRITE) return head
     const isPart = slot === keep.writing
     // A copy: the chunks go back when the WRITE is answered, which must not be before they have left.
@@ -260,7 +258,7 @@ export class Resumer {
 
   #answer(slot: number, error: Err): void {
     const { pending, replies, structured } = this.#parts
-    replies.inject(encodeRefusal(structured, error, pending.cookieOf(slot)))
+    replies.inject(encodeRefusal(structured, error, pending.cookieOf(slot), pending.exactOffsetOf(slot)))
     pending.markFailed(slot)
     this.#remove(slot)
   }

@@ -1,11 +1,15 @@
 /**
- * Extended headers (NBD_OPT_EXTENDED_HEADERS) in front of servers that know none. No program of Debian 12 speaks them: the
- * client is made of the specification's byte tables.
+ * Extended headers (NBD_OPT_EXTENDED_HEADERS) in front of servers that know none, and of one that does. No program of Debian 12
+ * speaks them (qemu 7.2, nbdkit 1.32, libnbd 1.14): the client is made of the specification's byte tables, and the server that
+ * knows them is a gateway.
  */
+import { join } from 'node:path'
 import { expect } from 'vitest'
+import { seededBytes } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
+import type { RunningGateway } from '../support/gateway.ts'
 import { requires } from '../support/requires.ts'
-import { config, tcpDoor } from './configs.ts'
+import { config, type Entry, tcpDoor } from './configs.ts'
 import { dial, greeted, infoData, type RawClient, u16 } from './raw-client.ts'
 
 const HOST = '127.0.0.1'
@@ -18,11 +22,20 @@ const GIB = 1024 ** 3
 const ANYONE = [{ who: 'anyone', rights: 'write' }]
 
 const test = base.extend('gate', async ({ gateway }) => {
-  return async (upstream: string) => {
-    const exports = [{ name: 'disk', upstream, allow: ANYONE }]
-    return { host: HOST, port: (await gateway(config([tcpDoor()], exports))).port('tcp') }
+  return async (upstream: unknown, more: Entry = {}) => {
+    const exports = [{ name: 'disk', upstream, allow: ANYONE, ...more }]
+    const running = await gateway(config([tcpDoor()], exports))
+    return { host: HOST, port: running.port('tcp'), running }
   }
 })
+
+/** Where the gateway is as an upstream. */
+const behind = ({ port }: { port: number }): string => `nbd://${HOST}:${port}/disk`
+
+/** How many requests beside READ, WRITE and FLUSH a session has had that has ended. */
+async function othersOf(running: RunningGateway): Promise<unknown> {
+  return (await running.waitForLog(({ msg, others }) => msg === 'session ended' && others !== 0)).others
+}
 
 function send(client: RawClient, type: number, offset: number, length: number, payload?: Buffer): void {
   const head = Buffer.alloc(32)
@@ -116,5 +129,74 @@ requires('nbdkit')('extended headers', () => {
     await other.option(EXTENDED_HEADERS)
     other.write(Buffer.from('IHAVEOPT'), Buffer.from([0, 0, 0, EXPORT_NAME, 0, 0, 0, 4]), Buffer.from('disk'))
     expect(await other.closed()).toHaveLength(0)
+  })
+})
+
+requires('nbdkit')('extended headers to a server that has them', () => {
+  test('pass: effects and status of more than 4 GiB are one request and one extent', async ({ nbdkit, gate }) => {
+    const inner = await gate(`nbd+unix:///?socket=${await nbdkit('memory', '64G')}`)
+    const outer = await gate(behind(inner))
+    const client = await entered(outer, 'base:allocation')
+    const data = seededBytes(5, 3_000_000)
+    for (const at of [0, 12 * GIB])
+      expect(await ask(client, WRITE, at, data.length, data)).toMatchObject([{ type: NONE }])
+    const around = Buffer.concat([Buffer.alloc(10), data, Buffer.alloc(10)])
+    expect((await read(client, 12 * GIB - 10, data.length + 20)).compare(around)).toBe(0)
+    const [status] = await ask(client, BLOCK_STATUS, 0, 60 * GIB)
+    expect(status?.type).toBe(STATUS_EXT)
+    expect(status?.payload.readBigUInt64BE(32)).toBe(3n)
+    expect(await ask(client, TRIM, 11 * GIB, 10 * GIB)).toMatchObject([{ type: NONE }])
+    expect((await read(client, 12 * GIB, 4096)).compare(Buffer.alloc(4096))).toBe(0)
+    expect(await ask(client, READ, 64 * GIB, 8)).toMatchObject([{ type: 0x8001 }])
+    send(client, DISC, 0, 0)
+    await client.closed()
+    // BLOCK_STATUS and TRIM; the server behind both knows nothing longer than 4 GiB.
+    expect([await othersOf(outer.running), await othersOf(inner.running)]).toEqual([2, 4])
+  })
+
+  test('are as good as none where requests have to be split for it, or go over several connections', async ({
+    nbdkit,
+    gate,
+  }) => {
+    const short = ['blocksize-minimum=1', 'blocksize-maximum=64K', 'blocksize-error-policy=error']
+    const inner = await gate(
+      `nbd+unix:///?socket=${await nbdkit('--filter=blocksize-policy', 'memory', '64G', ...short)}`,
+    )
+    const data = seededBytes(6, 1 << 20)
+    for (const upstream of [behind(inner), { uri: behind(inner), connections: 3 }]) {
+      const client = await entered(await gate(upstream))
+      expect(await ask(client, WRITE, 5 * GIB, data.length, data)).toMatchObject([{ type: NONE }])
+      expect((await read(client, 5 * GIB, data.length)).compare(data)).toBe(0)
+      expect(await ask(client, TRIM, 0, 10 * GIB)).toMatchObject([{ type: NONE }])
+    }
+  })
+
+  test('are asked of it again when it has died and come back, with all that was in flight', async ({
+    dir,
+    nbdkit,
+    gateway,
+    gate,
+  }) => {
+    const socket = await nbdkit('--filter=delay', 'memory', '64G', 'wdelay=300ms')
+    const door = join(dir, 'inner.sock')
+    const exports = [{ name: 'disk', upstream: `nbd+unix:///?socket=${socket}`, allow: ANYONE }]
+    const inner = config([{ unix: door }], exports)
+    const first = await gateway(inner)
+    const outer = await gate(`nbd+unix:///disk?socket=${door}`, { reconnect: '30s' })
+    const client = await entered(outer, 'base:allocation')
+    const data = seededBytes(7, 500_000)
+    send(client, WRITE, 5 * GIB, data.length, data)
+    first.kill('SIGKILL')
+    await first.waitForExit()
+    await gateway(inner)
+    const head = await client.read(32)
+    expect([head.readUInt32BE(0), head.readUInt16BE(6), head.readBigUInt64BE(16)]).toEqual([
+      0x6e8a_278c,
+      NONE,
+      BigInt(5 * GIB),
+    ])
+    expect((await read(client, 5 * GIB, data.length)).compare(data)).toBe(0)
+    expect(await ask(client, TRIM, 1 * GIB, 3 * GIB)).toMatchObject([{ type: NONE }])
+    expect(outer.running.log().map(({ msg }) => msg)).toContain('upstream back')
   })
 })

@@ -78,6 +78,7 @@ describe('GO', () => {
       blockSize: { minimum: 1, preferred: 4096, maximumPayload: 1 << 25 },
       keepsSizes: true,
       structuredReplies: false,
+      extendedHeaders: false,
       contexts: [],
     })
   })
@@ -198,6 +199,45 @@ describe('EXPORT_NAME', () => {
 
   it('refused is the end of the connection', async () => {
     expect((await says(NEW, UNSUPPORTED)).end).toMatchObject({ code: 'TRUNCATED' })
+  })
+})
+
+describe('EXTENDED_HEADERS', () => {
+  const EXTENDED_HEADERS = 11
+  const ASKS = `${OPTION} 0000000b 00000000`
+  const wants = async (...parts: readonly string[]): Promise<Spoken> => {
+    const stream = new FakeStream()
+    const wire = new Wire(stream, 1000)
+    stream.deliver(hex(...parts))
+    stream.peerEnds()
+    const end = await greet(wire)
+      .then(connected => enter(connected, 'disk', { structuredReplies: true, extendedHeaders: true }))
+      .catch((error: unknown) => error)
+    return { end, said: stream.output.subarray(4), flags: stream.output.subarray(0, 4), wire }
+  }
+
+  it('are asked for when the visitor has them, and stand for structured replies', async () => {
+    const { end, said } = await wants(NEW, reply(EXTENDED_HEADERS, ACK), EXPORT, WENT)
+    expect(said).toEqual(hex(ASKS, SAYS_GO))
+    expect(end).toMatchObject({ structuredReplies: true, extendedHeaders: true })
+  })
+
+  it('refused are no reason not to go on with structured replies, or without', async () => {
+    for (const [type, structuredReplies] of [
+      [ACK, true],
+      [UNSUP, false],
+    ] as const) {
+      const refused = reply(EXTENDED_HEADERS, UNSUP)
+      const { end, said } = await wants(NEW, refused, reply(STRUCTURED_REPLY, type), EXPORT, WENT)
+      expect(said).toEqual(hex(ASKS, `${OPTION} 00000008 00000000`, SAYS_GO))
+      expect(end).toMatchObject({ structuredReplies, extendedHeaders: false })
+    }
+  })
+
+  it('agreed, and GO not known: EXPORT_NAME is not used', async () => {
+    const { end, said } = await wants(NEW, reply(EXTENDED_HEADERS, ACK), reply(GO, UNSUP), '0000010000000000 0141')
+    expect(end).toMatchObject({ code: 'BAD_REPLY' })
+    expect(said).toEqual(hex(ASKS, SAYS_GO))
   })
 })
 

@@ -99,7 +99,7 @@ describe('SELECTIVETLS', () => {
     const selective = host('selective', option(GO, asks('disk')))
     const { end, host: asked } = await haggle(selective, FIXED, option(STRUCTURED_REPLY), option(STARTTLS))
     expect(end).toMatchObject({ kind: 'transmission', structuredReplies: false })
-    expect(asked.opened).toEqual([{ name: 'disk', structuredReplies: false, enter: true }])
+    expect(asked.opened).toEqual([{ name: 'disk', structuredReplies: false, extendedHeaders: false, enter: true }])
   })
 
   it('forgets extended headers too', async () => {

@@ -70,7 +70,7 @@ describe('EXPORT_NAME', () => {
     expect(short.output.subarray(18)).toEqual(hex(facts))
     for (const { end, host } of [long, short]) {
       expect(end).toMatchObject({ kind: 'transmission', export: DISK, structuredReplies: false })
-      expect(host.opened).toEqual([{ name: 'disk', structuredReplies: false, enter: true }])
+      expect(host.opened).toEqual([{ name: 'disk', structuredReplies: false, extendedHeaders: false, enter: true }])
     }
   })
 
@@ -134,7 +134,7 @@ describe('INFO and GO', () => {
         '0003e889045565a9 00000006 00000001 00000000',
       ),
     )
-    expect(host.opened).toEqual([{ name: 'disk', structuredReplies: false, enter: false }])
+    expect(host.opened).toEqual([{ name: 'disk', structuredReplies: false, extendedHeaders: false, enter: false }])
   })
 
   it('are followed by the transmission phase after GO, and by more options after INFO', async () => {
@@ -152,7 +152,7 @@ describe('INFO and GO', () => {
       structuredReplies: true,
       wire: { bufferedBytes: 4 },
     })
-    expect(host.opened.at(-1)).toEqual({ name: 'disk', structuredReplies: true, enter: true })
+    expect(host.opened.at(-1)).toEqual({ name: 'disk', structuredReplies: true, extendedHeaders: false, enter: true })
   })
 
   it('are refused with what the host says, and in step afterwards', async () => {
@@ -237,7 +237,7 @@ describe('EXTENDED_HEADERS', () => {
       )
       expect(types(replies).at(0)).toBe(ACK)
       expect(end).toMatchObject({ kind: 'transmission', structuredReplies: true, extendedHeaders: true })
-      expect(host.opened).toEqual([{ name: 'disk', structuredReplies: true, enter: true }])
+      expect(host.opened).toEqual([{ name: 'disk', structuredReplies: true, extendedHeaders: true, enter: true }])
     }
     const { end, replies } = await haggle(
       new FakeHost(),

@@ -5,9 +5,9 @@ import { extendedStream } from '../../../src/relay/extended-stream.ts'
 import { Relay } from '../../../src/relay/relay.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { everySplit, FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
+import { failed, field, PAYLOAD_LEN, extendedReply as reply, extendedRequest as request } from './extended-messages.ts'
 import { ALL_FLAGS, CACHE, chunk, DISC, FLUSH, READ, simpleReply, TRIM, WRITE, WRITE_ZEROES } from './messages.ts'
 
-const PAYLOAD_LEN = 0x20
 const REQ_ONE = 8
 const BLOCK_STATUS = 7
 const DONE = 1
@@ -15,31 +15,6 @@ const [NONE, DATA, HOLE, STATUS, STATUS_EXT, ERROR] = [0, 1, 2, 5, 6, 0x8001]
 const GIB = 1n << 30n
 const TIB = 1n << 40n
 const PART = (1n << 32n) - (1n << 16n)
-
-const field = (value: number | bigint, bytes: number): string => value.toString(16).padStart(2 * bytes, '0')
-
-interface Fields {
-  readonly type: number
-  readonly flags?: number
-  readonly cookie?: bigint
-  readonly offset?: bigint
-  readonly length?: bigint
-  readonly payload?: string
-}
-const request = ({ type, flags = 0, cookie = 1n, offset = 0n, length = 0n, payload = '' }: Fields): Buffer =>
-  hex('21e41c71', field(flags, 2), field(type, 2), field(cookie, 8), field(offset, 8), field(length, 8), payload)
-const reply = (type: number, cookie: bigint, offset: bigint, payload = '', flags = DONE): Buffer =>
-  hex(
-    '6e8a278c',
-    field(flags, 2),
-    field(type, 2),
-    field(cookie, 8),
-    field(offset, 8),
-    field(hex(payload).length, 8),
-    payload,
-  )
-const failed = (error: number, cookie: bigint, offset: bigint): Buffer =>
-  reply(ERROR, cookie, offset, `${field(error, 4)} 0000`)
 
 interface Asked {
   readonly flags: number
