@@ -83,13 +83,19 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     bidFarewell(facts.stream, phaseOf({ structured: kinds }))
     throw new UpstreamError('HANDSHAKE', 'metadata contexts that the client was told of are gone')
   }
+  const contextIds = new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at]))
+  // "NBD_FLAG_BLOCK_STATUS_PAYLOAD": with extended headers and contexts alone. Where heads are translated so is this.
+  const canFilter = kinds.extended ? (facts.flags & TransmissionFlag.BLOCK_STATUS_PAYLOAD) !== 0 : kinds.upstream
+  const filter = extendedHeaders === true && contextIds.size > 0 && canFilter
   return {
     name,
     description,
     sizeBytes: facts.sizeBytes,
     // proto.md, "NBD_FLAG_CAN_MULTI_CONN": the upstream's promise, for it is the upstream that keeps it; not where the
     // client's next connection could be told something else.
-    flags: cutFlags(facts.flags, rights, kinds) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN),
+    flags:
+      (cutFlags(facts.flags, rights, kinds) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN)) |
+      (filter ? TransmissionFlag.BLOCK_STATUS_PAYLOAD : 0),
     upstreamFlags: facts.flags,
     blockSize: cutSizes(facts.blockSize),
     stream: facts.stream,
@@ -101,7 +107,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     hasBlockSize: opening.blockSize !== false,
     partBytes: partOf(facts.blockSize),
     alignment: facts.keepsSizes ? facts.blockSize.minimum : 1,
-    contextIds: new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at])),
+    contextIds,
   }
 }
 

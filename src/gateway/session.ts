@@ -6,6 +6,7 @@ import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Visitor } from '../doors/door.ts'
 import { TlsError } from '../doors/errors.ts'
 import { type Negotiated, negotiate } from '../negotiation/server.ts'
+import { TransmissionFlag } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { printable } from '../protocol/strings.ts'
 import { extendedStream } from '../relay/extended-stream.ts'
@@ -122,9 +123,10 @@ type Entered = Extract<Negotiated<OpenExport>, { kind: 'transmission' }>
 /** The client as the relay sees it, and what it has sent already. */
 function clientSide(stream: ByteStream, entered: Entered): { readonly client: ByteStream; readonly early: Buffer } {
   const early = entered.wire.rest()
-  const { structured, sizeBytes } = entered.export
+  const { structured, sizeBytes, flags, contextIds } = entered.export
   if (!entered.extendedHeaders || structured.extended === true) return { client: stream, early }
-  return { client: extendedStream(stream, sizeBytes, early), early: Buffer.alloc(0) }
+  const contexts = (flags & TransmissionFlag.BLOCK_STATUS_PAYLOAD) === 0 ? 0 : contextIds.size
+  return { client: extendedStream(stream, { sizeBytes, contexts }, early), early: Buffer.alloc(0) }
 }
 
 interface Told {

@@ -34,6 +34,34 @@ export function encodeDisconnect(isExtended: boolean): Buffer {
   return isExtended ? encodeExtendedRequest(disconnect) : encodeRequest(disconnect)
 }
 
+/** Of which contexts BLOCK_STATUS is to report, and on how much. */
+export interface StatusFilter {
+  readonly lengthBytes: bigint
+  readonly ids: ReadonlySet<number>
+}
+
+/** How long the payload of BLOCK_STATUS is that names so many contexts. */
+export function statusFilterSize(count: number): number {
+  return 8 + 4 * count
+}
+
+/** The payload of BLOCK_STATUS: u64 effect length, then u32 for each context id. Undefined: none, one twice, or cut short. */
+export function decodeStatusFilter(payload: Buffer): StatusFilter | undefined {
+  const count = (payload.length - 8) / 4
+  if (!Number.isInteger(count) || count < 1) return undefined
+  const ids = new Set(Array.from({ length: count }, (_, at) => payload.readUInt32BE(8 + 4 * at)))
+  return ids.size === count ? { lengthBytes: payload.readBigUInt64BE(0), ids } : undefined
+}
+
+/** The same made bytes. */
+export function encodeStatusFilter({ lengthBytes, ids }: StatusFilter): Buffer {
+  const payload = Buffer.alloc(statusFilterSize(ids.size))
+  payload.writeBigUInt64BE(lengthBytes)
+  let at = 8
+  for (const id of ids) at = payload.writeUInt32BE(id, at)
+  return payload
+}
+
 /** The head of a chunk of an extended reply, 32 bytes. */
 export const EXTENDED_CHUNK_SIZE = 32
 

@@ -4,6 +4,7 @@
  * that what is remembered of them may be an object.
  */
 import { ProtocolError } from '../protocol/errors.ts'
+import { encodeStatusFilter, type StatusFilter } from '../protocol/extended.ts'
 
 /** Most extents in a chunk (proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS": 2^20). */
 const MAX_EXTENTS = 1 << 20
@@ -24,6 +25,8 @@ interface Asked {
   /** Ids of the client's that it has been told of, and those of them that a former connection had told of. */
   readonly seen: Set<number>
   told: Set<number>
+  /** Ids of the client's that it asks for, where those are not all. */
+  readonly ids: ReadonlySet<number> | undefined
 }
 
 /** Whether a payload can be that of a status chunk: an id, and 1 to 2^20 extents. */
@@ -48,9 +51,26 @@ export class BlockStatus {
     return this.#contexts.size > 0
   }
 
-  /** A request has gone out in a slot. */
-  ask(slot: number, lengthBytes: number, isOne: boolean): void {
-    this.#asked.set(slot, { lengthBytes, isOne, seen: new Set(), told: NONE })
+  /** How many contexts there are. */
+  get count(): number {
+    return this.#contexts.size
+  }
+
+  /** A request has gone out in a slot; for all contexts, or for these of the client's ids. */
+  ask(slot: number, lengthBytes: number, isOne: boolean, ids?: ReadonlySet<number>): void {
+    this.#asked.set(slot, { lengthBytes, isOne, seen: new Set(), told: NONE, ids })
+  }
+
+  /** The payload with which the upstream is asked for these of the client's ids; undefined: one is of no context. */
+  filter({ lengthBytes, ids }: StatusFilter): Buffer | undefined {
+    const theirs = [...this.#contexts].flatMap(([id, ours]) => (ids.has(ours) ? [id] : []))
+    return theirs.length === ids.size ? encodeStatusFilter({ lengthBytes, ids: new Set(theirs) }) : undefined
+  }
+
+  /** The payload of a slot's request; undefined: it has none. */
+  payloadOf(slot: number): Buffer | undefined {
+    const asked = this.#asked.get(slot)
+    return asked?.ids && this.filter({ lengthBytes: BigInt(asked.lengthBytes), ids: asked.ids })
   }
 
   /** The upstream is another connection now, which has its own ids for the same contexts. */
@@ -62,7 +82,7 @@ export class BlockStatus {
   /** Whether all that a slot's request asked for has been told. */
   isComplete(slot: number): boolean {
     const asked = this.#asked.get(slot)
-    return asked !== undefined && asked.seen.size === this.#contexts.size
+    return asked !== undefined && asked.seen.size === this.#expected(asked)
   }
 
   /** Nothing more comes for a slot. */
@@ -80,6 +100,7 @@ export class BlockStatus {
     const told = this.#contexts.get(id)
     if (asked === undefined) throw new ProtocolError('BAD_REPLY', 'block status that nobody asked for')
     if (told === undefined) throw new ProtocolError('BAD_REPLY', `block status of context ${id}, never negotiated`)
+    if (asked.ids?.has(told) === false) throw new ProtocolError('BAD_REPLY', 'block status of another context')
     const isNews = !asked.told.delete(told)
     if (isNews && asked.seen.has(told)) throw new ProtocolError('BAD_REPLY', `block status of context ${id} twice`)
     asked.seen.add(told)
@@ -96,9 +117,13 @@ export class BlockStatus {
     const asked = this.#asked.get(slot)
     this.#asked.delete(slot)
     // proto.md: a successful reply MUST have exactly one status chunk for each context that was selected.
-    if (asked !== undefined && !hasFailed && asked.seen.size < this.#contexts.size) {
+    if (asked !== undefined && !hasFailed && asked.seen.size < this.#expected(asked)) {
       throw new ProtocolError('BAD_REPLY', 'block status without one of the contexts')
     }
+  }
+
+  #expected({ ids }: Asked): number {
+    return ids?.size ?? this.#contexts.size
   }
 }
 

@@ -52,10 +52,15 @@ export class ExtendedReplies implements Grammar {
     return Verdict.SWAP
   }
 
-  #chunk({ cookie, offset }: Extended, flags: number, bytes: Buffer, at: number): Verdict {
+  #chunk(request: Extended, flags: number, bytes: Buffer, at: number): Verdict {
+    const { cookie, offset, ids } = request
     const type = bytes.readUInt16BE(at + ChunkField.TYPE)
     const length = bytes.readUInt32BE(at + ChunkField.LENGTH)
     const payload = at + ChunkField.PAYLOAD
+    if (type === ReplyType.BLOCK_STATUS && ids?.has(bytes.readUInt32BE(payload)) === false) {
+      this.replacement = encodeLast(request, Err.NONE)
+      return (flags & ReplyFlag.DONE) !== 0 ? Verdict.SWAP : Verdict.DROP
+    }
     if (type === ReplyType.BLOCK_STATUS) {
       const status = extendStatus(bytes.subarray(payload, payload + length))
       const head = { flags, type: ReplyType.BLOCK_STATUS_EXT, cookie, offset, lengthBytes: status.length }

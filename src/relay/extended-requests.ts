@@ -5,7 +5,7 @@
  */
 import { Cmd, CmdFlag, Err, MAX_DRAINED_BYTES, Magic } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { EXTENDED_REQUEST_SIZE, ExtendedField } from '../protocol/extended.ts'
+import { decodeStatusFilter, EXTENDED_REQUEST_SIZE, ExtendedField, statusFilterSize } from '../protocol/extended.ts'
 import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import { type Grammar, Verdict } from './framer.ts'
 
@@ -29,20 +29,41 @@ export interface Extended {
   left: number
   /** The first error, or the one that it is answered with in any case; 0: none. */
   error: number
+  /** The contexts that BLOCK_STATUS is for, where those are not all. */
+  readonly ids?: ReadonlySet<number> | undefined
+}
+
+/** What is known of a request when it is taken. */
+interface Taken {
+  readonly length: bigint
+  readonly error: Err
+  readonly payloadBytes: number
+  readonly ids?: ReadonlySet<number> | undefined
+}
+
+/** What requests are held against. */
+export interface ExtendedRules {
+  readonly sizeBytes: bigint
+  /** How many contexts BLOCK_STATUS may choose from by its payload; 0: it may not. */
+  readonly contexts: number
 }
 
 export class ExtendedRequests implements Grammar {
   payloadBytes = 0
   replacement: Buffer = Buffer.alloc(0)
   readonly #out: Map<bigint, Extended>
-  readonly #sizeBytes: bigint
+  readonly #rules: ExtendedRules
+  readonly #inject: (request: Buffer) => void
   #last = 0n
   #isOver = false
+  /** The BLOCK_STATUS whose payload is on its way. */
+  #filtered: { readonly head: Buffer; readonly pieces: Buffer[]; missing: number } | undefined
 
-  /** `out`: by the cookies that the relay sees. */
-  constructor(out: Map<bigint, Extended>, sizeBytes: bigint) {
+  /** `out`: by the cookies that the relay sees. `inject`: takes a request that was held back. */
+  constructor(out: Map<bigint, Extended>, rules: ExtendedRules, inject: (request: Buffer) => void) {
     this.#out = out
-    this.#sizeBytes = sizeBytes
+    this.#rules = rules
+    this.#inject = inject
   }
 
   /** After DISC nothing is looked at. */
@@ -62,19 +83,48 @@ export class ExtendedRequests implements Grammar {
     const hasPayload = (flags & CmdFlag.PAYLOAD_LEN) !== 0
     if (hasPayload && length > MAX_DRAINED_BYTES) throw new ProtocolError('TOO_LONG', `a payload of ${length} bytes`)
     this.payloadBytes = hasPayload ? Number(length) : 0
-    const parts = length > LONGEST && type !== Cmd.BLOCK_STATUS ? (length + PART_BYTES - 1n) / PART_BYTES : 1n
+    if (hasPayload && type === Cmd.BLOCK_STATUS && length <= statusFilterSize(this.#rules.contexts) && length > 0) {
+      const head = Buffer.from(bytes.subarray(at, at + EXTENDED_REQUEST_SIZE))
+      this.#filtered = { head, pieces: [], missing: this.payloadBytes }
+      return Verdict.DROP
+    }
     const error = this.#check(type, offset, length, hasPayload)
+    this.replacement = this.#take(bytes, at, { length, error, payloadBytes: this.payloadBytes })
+    return Verdict.SWAP
+  }
+
+  /** The payload of BLOCK_STATUS, which says what it is for: "unknown or duplicate ids MUST fail with EINVAL". */
+  dropped(bytes: Buffer): void {
+    const filtered = this.#filtered
+    if (filtered === undefined) return
+    filtered.pieces.push(Buffer.from(bytes))
+    filtered.missing -= bytes.length
+    if (filtered.missing > 0) return
+    this.#filtered = undefined
+    const { head } = filtered
+    const filter = decodeStatusFilter(Buffer.concat(filtered.pieces))
+    const isKnown = filter !== undefined && [...filter.ids].every(id => id < this.#rules.contexts)
+    const length = filter?.lengthBytes ?? 0n
+    const offset = head.readBigUInt64BE(ExtendedField.OFFSET)
+    const error = isKnown ? this.#check(Cmd.BLOCK_STATUS, offset, length, false) : Err.INVAL
+    this.#inject(this.#take(head, 0, { length, error, payloadBytes: 0, ids: filter?.ids }))
+  }
+
+  /** Remembers the request whose head stands at `at`; what takes its place. */
+  #take(bytes: Buffer, at: number, { length, error, payloadBytes, ids }: Taken): Buffer {
+    const flags = bytes.readUInt16BE(at + ExtendedField.FLAGS)
+    const type = bytes.readUInt16BE(at + ExtendedField.TYPE)
+    const offset = bytes.readBigUInt64BE(at + ExtendedField.OFFSET)
     const cookie = bytes.readBigUInt64BE(at + ExtendedField.COOKIE)
     this.#last++
     if (error !== Err.NONE) {
       this.#out.set(this.#last, { cookie, offset, isSplit: true, left: 1, error })
       // By the relay, which counts refusals and waits for clients that do not read them: no such request is good.
-      const isWrite = this.payloadBytes > 0
-      this.replacement = this.#head(0, isWrite ? Cmd.WRITE : Cmd.READ, BEYOND, this.payloadBytes)
-      return Verdict.SWAP
+      return this.#head(0, payloadBytes > 0 ? Cmd.WRITE : Cmd.READ, BEYOND, payloadBytes)
     }
-    if (type !== Cmd.DISC)
-      this.#out.set(this.#last, { cookie, offset, isSplit: parts > 1n, left: Number(parts), error })
+    const parts = length > LONGEST && type !== Cmd.BLOCK_STATUS ? (length + PART_BYTES - 1n) / PART_BYTES : 1n
+    const isSplit = parts > 1n
+    if (type !== Cmd.DISC) this.#out.set(this.#last, { cookie, offset, isSplit, left: Number(parts), error, ids })
     const passed = flags & ~CmdFlag.PAYLOAD_LEN
     const heads: Buffer[] = []
     for (let [from, rest] = [offset, length]; ; ) {
@@ -84,8 +134,7 @@ export class ExtendedRequests implements Grammar {
       rest -= part
       if (rest === 0n || type === Cmd.BLOCK_STATUS) break
     }
-    this.replacement = Buffer.concat(heads)
-    return Verdict.SWAP
+    return Buffer.concat(heads)
   }
 
   #check(type: number, offset: bigint, length: bigint, hasPayload: boolean): Err {
@@ -94,7 +143,7 @@ export class ExtendedRequests implements Grammar {
     if (length <= LONGEST) return Err.NONE
     const isEffect = type === Cmd.TRIM || type === Cmd.WRITE_ZEROES || type === Cmd.CACHE || type === Cmd.BLOCK_STATUS
     if (!isEffect) return Err.INVAL
-    if (offset + length > this.#sizeBytes) return type === Cmd.WRITE_ZEROES ? Err.NOSPC : Err.INVAL
+    if (offset + length > this.#rules.sizeBytes) return type === Cmd.WRITE_ZEROES ? Err.NOSPC : Err.INVAL
     // "Size constraints": MAY reply with EOVERFLOW if it would require too many resources.
     return type !== Cmd.BLOCK_STATUS && length > PART_BYTES * MOST_PARTS ? Err.OVERFLOW : Err.NONE
   }

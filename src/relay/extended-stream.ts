@@ -1,7 +1,7 @@
 import { ProtocolError } from '../protocol/errors.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import { ExtendedReplies } from './extended-replies.ts'
-import { type Extended, ExtendedRequests } from './extended-requests.ts'
+import { type Extended, ExtendedRequests, type ExtendedRules } from './extended-requests.ts'
 import { Framer } from './framer.ts'
 import { RewrittenStream } from './rewritten-stream.ts'
 
@@ -10,12 +10,13 @@ import { RewrittenStream } from './rewritten-stream.ts'
  * for such clients: it costs an entry of a map for each request, and the copy of what a chunk has beside heads. `early`
  * came ahead of the transmission phase.
  */
-export function extendedStream(inner: ByteStream, sizeBytes: bigint, early: Buffer): ByteStream {
+export function extendedStream(inner: ByteStream, rules: ExtendedRules, early: Buffer): ByteStream {
   const out = new Map<bigint, Extended>()
   return new RewrittenStream(
     inner,
     ({ toPeer, toSink }) => {
-      const requests = new Framer(new ExtendedRequests(out, sizeBytes), toSink)
+      const grammar = new ExtendedRequests(out, rules, request => requests.inject(request))
+      const requests: Framer = new Framer(grammar, toSink)
       const replies = new Framer(new ExtendedReplies(out), toPeer)
       return {
         out: bytes => replies.feed(bytes),

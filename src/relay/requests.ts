@@ -12,7 +12,7 @@ import {
   TransmissionFlag,
 } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { EXTENDED_REQUEST_SIZE, ExtendedField } from '../protocol/extended.ts'
+import { decodeStatusFilter, EXTENDED_REQUEST_SIZE, ExtendedField, statusFilterSize } from '../protocol/extended.ts'
 import { REQUEST_SIZE, RequestField } from '../protocol/request.ts'
 import type { BlockStatus } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
@@ -45,8 +45,9 @@ export interface RangeGuard {
   admits(offset: number, bytes: Buffer | number): boolean
 }
 
-/** A WRITE that is held back until all of it is there. */
+/** A WRITE or BLOCK_STATUS that is held back until all of it is there. */
 interface Gathered {
+  readonly type: number
   readonly head: Buffer
   readonly pieces: Buffer[]
   missing: number
@@ -143,11 +144,12 @@ export class RequestGrammar implements Grammar {
     const hasPayload = this.#isExtended ? hasPayloadFlag(bytes, at) : type === Cmd.WRITE
     this.payloadBytes = hasPayload ? length : 0
     if (type === Cmd.DISC) return Verdict.STOP
+    if (hasPayload && type === Cmd.BLOCK_STATUS) return this.#gatherFilter(length, bytes, at)
     const error = this.#check(type, length, bytes, at)
     if (error === Err.NONE && this.#isGuarded(type, length, bytes, at))
       return this.#judgeGuarded(type, length, bytes, at)
     if (error !== Err.NONE) {
-      if (this.payloadBytes > MAX_DRAINED_BYTES) throw new ProtocolError('TOO_LONG', `a WRITE of ${length} bytes`)
+      this.#checkDrained()
       return this.#no(type, error, bytes, at)
     }
     if (!this.#throttle.admits(type, length)) return Verdict.WAIT
@@ -170,7 +172,11 @@ export class RequestGrammar implements Grammar {
     gathered.missing -= bytes.length
     if (gathered.missing > 0) return
     this.#gathered = undefined
-    const { head } = gathered
+    const { head, type } = gathered
+    if (type === Cmd.BLOCK_STATUS) {
+      this.#judgeFilter(head, Buffer.concat(gathered.pieces))
+      return
+    }
     const request = Buffer.concat([head, ...gathered.pieces])
     const payload = request.subarray(head.length)
     if (this.#rules.guard?.admits(offsetOf(head, 0), payload) !== true) {
@@ -191,11 +197,47 @@ export class RequestGrammar implements Grammar {
     if (this.#rules.guard?.isReady?.() === false || !this.#throttle.admits(type, length)) return Verdict.WAIT
     if (type === Cmd.WRITE) {
       this.#keep?.skips()
-      this.#gathered = { head: Buffer.from(bytes.subarray(at, at + this.#headSize)), pieces: [], missing: length }
+      this.#gathered = { type, head: Buffer.from(bytes.subarray(at, at + this.#headSize)), pieces: [], missing: length }
       return Verdict.DROP
     }
     const isGood = this.#rules.guard?.admits(offsetOf(bytes, at), length) === true
     return isGood ? this.#yes(type, length, bytes, at) : this.#no(type, Err.PERM, bytes, at)
+  }
+
+  /** @throws ProtocolError TOO_LONG: what is refused has a payload that nobody drains */
+  #checkDrained(): void {
+    const { payloadBytes } = this
+    if (payloadBytes > MAX_DRAINED_BYTES) throw new ProtocolError('TOO_LONG', `a payload of ${payloadBytes} bytes`)
+  }
+
+  /** BLOCK_STATUS for some of the contexts, which its payload names. */
+  #gatherFilter(length: number, bytes: Buffer, at: number): Verdict {
+    const { status } = this.#outward
+    const hasFilter = (this.#rules.flags & TransmissionFlag.BLOCK_STATUS_PAYLOAD) !== 0
+    if (status === undefined || !hasFilter || length > statusFilterSize(status.count) || length === 0) {
+      this.#checkDrained()
+      return this.#no(Cmd.BLOCK_STATUS, Err.INVAL, bytes, at)
+    }
+    if (!this.#throttle.admits(Cmd.BLOCK_STATUS, length)) return Verdict.WAIT
+    this.#keep?.skips()
+    const head = Buffer.from(bytes.subarray(at, at + this.#headSize))
+    this.#gathered = { type: Cmd.BLOCK_STATUS, head, pieces: [], missing: length }
+    return Verdict.DROP
+  }
+
+  /** "NBD_CMD_BLOCK_STATUS": unknown and double ids MUST fail with EINVAL; ours become the upstream's. */
+  #judgeFilter(head: Buffer, payload: Buffer): void {
+    const { status, pass } = this.#outward
+    const asked = decodeStatusFilter(payload)
+    const theirs = asked && status?.filter(asked)
+    const length = asked === undefined ? 0 : Number(asked.lengthBytes)
+    const error = theirs === undefined ? Err.INVAL : this.#check(Cmd.BLOCK_STATUS, length, head, 0)
+    if (error !== Err.NONE || theirs === undefined) {
+      this.#no(Cmd.BLOCK_STATUS, error, head, 0)
+      return
+    }
+    this.#yes(Cmd.BLOCK_STATUS, length, head, 0, asked?.ids)
+    pass(Buffer.concat([head, theirs]))
   }
 
   #no(type: number, error: Err, bytes: Buffer, at: number): Verdict {
@@ -205,14 +247,14 @@ export class RequestGrammar implements Grammar {
     return Verdict.DROP
   }
 
-  #yes(type: number, length: number, bytes: Buffer, at: number): Verdict {
+  #yes(type: number, length: number, bytes: Buffer, at: number, ids?: ReadonlySet<number>): Verdict {
     this.#count(type, length)
     const flags = bytes.readUInt16BE(at + RequestField.FLAGS)
     const passed = flags & (isChange(type) ? ~0 : this.#passedFlags)
     if (passed !== flags) bytes.writeUInt16BE(passed, at + RequestField.FLAGS)
     const expected = type === Cmd.READ ? length : 0
     const slot = this.#pending.add(bytes, at + RequestField.COOKIE, at + RequestField.OFFSET, type, length, expected)
-    if (type === Cmd.BLOCK_STATUS) this.#outward.status?.ask(slot, length, (flags & CmdFlag.REQ_ONE) !== 0)
+    if (type === Cmd.BLOCK_STATUS) this.#outward.status?.ask(slot, length, (flags & CmdFlag.REQ_ONE) !== 0, ids)
     if (this.#keep !== undefined) {
       this.#pending.setFlags(slot, passed)
       this.#keep.asked(slot, type)
@@ -295,6 +337,10 @@ function allowedFlags(rules: RequestRules, hasContexts: boolean): readonly numbe
     table[Cmd.WRITE_ZEROES] = fua | CmdFlag.NO_HOLE | fast
   }
   // proto.md, "Metadata querying": SHOULD reply with EINVAL where no context was selected.
-  if (hasContexts) table[Cmd.BLOCK_STATUS] = fua | CmdFlag.REQ_ONE
+  if (hasContexts) {
+    const hasFilter = rules.structured.extended === true && has(TransmissionFlag.BLOCK_STATUS_PAYLOAD)
+    const filter = hasFilter ? CmdFlag.PAYLOAD_LEN : 0
+    table[Cmd.BLOCK_STATUS] = fua | CmdFlag.REQ_ONE | filter
+  }
   return table
 }

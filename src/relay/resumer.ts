@@ -241,7 +241,7 @@ export class Resumer {
 
   /** A request as far as it has come; undefined: of a READ the missing parts are asked for. */
   #requestOf(slot: number): Buffer | undefined {
-    const { pending, keep, requests } = this.#parts
+    const { pending, keep, requests, status } = this.#parts
     const type = pending.typeOf(slot)
     const length = pending.lengthOf(slot)
     if (type === Cmd.READ && pending.missingOf(slot) < length) {
@@ -250,6 +250,8 @@ export class Resumer {
       return undefined
     }
     const head = pending.encodeRequest(slot)
+    const filter = type === Cmd.BLOCK_STATUS ? status.payloadOf(slot) : undefined
+    if (filter !== undefined) return Buffer.concat([pending.encodeRequest(slot, 0, filter.length), filter])
     if (type !== Cmd.WRITE) return head
     const isPart = slot === keep.writing
     // A copy: the chunks go back when the WRITE is answered, which must not be before they have left.

@@ -8,12 +8,13 @@ import { expect } from 'vitest'
 import { seededBytes } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
 import type { RunningGateway } from '../support/gateway.ts'
+import { runOk } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
 import { config, type Entry, tcpDoor } from './configs.ts'
-import { dial, greeted, infoData, type RawClient, u16 } from './raw-client.ts'
+import { dial, exportInfo, greeted, infoData, type RawClient, u32 } from './raw-client.ts'
 
 const HOST = '127.0.0.1'
-const [EXPORT_NAME, GO, STRUCTURED_REPLY, SET_META_CONTEXT, EXTENDED_HEADERS] = [1, 7, 8, 10, 11]
+const [EXPORT_NAME, INFO, GO, STRUCTURED_REPLY, SET_META_CONTEXT, EXTENDED_HEADERS] = [1, 6, 7, 8, 10, 11]
 const [READ, WRITE, DISC, TRIM, WRITE_ZEROES, BLOCK_STATUS] = [0, 1, 2, 4, 6, 7]
 const PAYLOAD_LEN = 0x20
 const [NONE, DATA, HOLE, STATUS_EXT] = [0, 1, 2, 6]
@@ -81,12 +82,16 @@ async function read(client: RawClient, offset: number, length: number): Promise<
   return data
 }
 
+function metaQuery(...contexts: readonly string[]): Buffer {
+  const queries = contexts.map(text => Buffer.concat([u32(text.length), Buffer.from(text)]))
+  return Buffer.concat([infoData('disk').subarray(0, 8), u32(queries.length), ...queries])
+}
+
 async function entered(address: { host: string; port: number }, ...contexts: readonly string[]): Promise<RawClient> {
   const client = await greeted(address)
   expect((await client.option(EXTENDED_HEADERS)).map(({ type }) => type)).toEqual([ACK])
-  const queries = contexts.map(text => Buffer.concat([u16(0), u16(text.length), Buffer.from(text)]))
-  const asked = Buffer.concat([infoData('disk').subarray(0, 8), u16(0), u16(queries.length), ...queries])
-  if (queries.length > 0) expect((await client.option(SET_META_CONTEXT, asked)).at(-1)?.type).toBe(ACK)
+  if (contexts.length > 0)
+    expect((await client.option(SET_META_CONTEXT, metaQuery(...contexts))).at(-1)?.type).toBe(ACK)
   expect((await client.option(GO, infoData('disk', 3))).at(-1)?.type).toBe(ACK)
   return client
 }
@@ -198,5 +203,43 @@ requires('nbdkit')('extended headers to a server that has them', () => {
     expect((await read(client, 5 * GIB, data.length)).compare(data)).toBe(0)
     expect(await ask(client, TRIM, 1 * GIB, 3 * GIB)).toMatchObject([{ type: NONE }])
     expect(outer.running.log().map(({ msg }) => msg)).toContain('upstream back')
+  })
+})
+
+requires('qemu-nbd', 'qemu-img')('BLOCK_STATUS for some of the contexts', () => {
+  const FILTER = 1 << 12
+
+  test('brings those alone, whoever picks them out: the gateway in front of qemu-nbd, or its server', async ({
+    dir,
+    qemuNbd,
+    gate,
+  }) => {
+    const image = join(dir, 'disk.qcow2')
+    await runOk(['qemu-img', 'create', '-q', '-f', 'qcow2', image, '1M'])
+    const inner = await gate(`nbd+unix:///?socket=${await qemuNbd('-A', '-f', 'qcow2', image)}`)
+    const outer = await gate(behind(inner))
+    for (const address of [inner, outer]) {
+      const client = await greeted(address)
+      await client.option(EXTENDED_HEADERS)
+      const bare = exportInfo(await client.option(INFO, infoData('disk')))
+      const asked = metaQuery('base:allocation', 'qemu:allocation-depth')
+      expect((await client.option(SET_META_CONTEXT, asked)).map(({ type }) => type)).toEqual([4, 4, ACK])
+      const { flags } = exportInfo(await client.option(GO, infoData('disk')))
+      expect([bare.flags & FILTER, flags & FILTER]).toEqual([0, FILTER])
+      const status = async (...ids: readonly number[]) => {
+        const payload = Buffer.alloc(8 + 4 * ids.length)
+        payload.writeBigUInt64BE(1n << 20n)
+        for (const [at, id] of ids.entries()) payload.writeUInt32BE(id, 8 + 4 * at)
+        return await ask(client, BLOCK_STATUS, 0, payload.length, payload)
+      }
+      const idsOf = (chunks: readonly Chunk[]): number[] =>
+        chunks.flatMap(({ type, payload }) => (type === STATUS_EXT ? [payload.readUInt32BE(0)] : []))
+      for (const ids of [[0], [1], [1, 0]]) expect(idsOf(await status(...ids)).sort()).toEqual([...ids].sort())
+      expect(idsOf(await ask(client, BLOCK_STATUS, 0, 1 << 20)).sort()).toEqual([0, 1])
+      for (const ids of [[2], [0, 0], []]) {
+        const [failure] = await status(...ids)
+        expect([failure?.type, failure?.payload.readUInt32BE(0)]).toEqual([0x8001, 22])
+      }
+    }
   })
 })

@@ -208,6 +208,71 @@ describe('extended headers on both sides', () => {
   })
 })
 
+describe('BLOCK_STATUS for some of the contexts, on both sides', () => {
+  const contextIds = new Map([
+    [7, 0],
+    [3, 1],
+    [9, 2],
+  ])
+  const choosing = (flags = ALL_FLAGS | 0x1000) => relaying({ ...EXTENDED, sizeBytes: 4n * TIB, contextIds, flags })
+  const filter = (length: bigint, ...ids: readonly number[]): ExtendedFields => ({
+    type: BLOCK_STATUS,
+    cookie: 5n,
+    offset: 4096n,
+    flags: PAYLOAD_LEN,
+    length: BigInt(8 + 4 * ids.length),
+    payload: [field(length, 8), ...ids.map(id => field(id, 4))].join(''),
+  })
+  const status = (cookie: bigint, id: number, flags = 0): Buffer =>
+    reply(STATUS_EXT, cookie, 4096n, `${field(id, 4)} 00000001 0000000000001000 0000000000000003`, flags)
+
+  it('goes out with the ids of the upstream, and brings back those of the client', async () => {
+    await everySplit(request(filter(TIB, 2, 0)), async (chunks, how) => {
+      const session = choosing()
+      await clientSends(session, ...chunks.filter(({ length }) => length > 0))
+      const [out] = asked(session)
+      expect(out?.text, how).toBe(sent(filter(TIB, 7, 9)))
+      const cookie = out?.cookie ?? 0n
+      await answers(session, status(cookie, 9), status(cookie, 7, DONE))
+      expect(session.client.output).toEqual(Buffer.concat([status(5n, 2), status(5n, 0, DONE)]))
+      expect(session.relay.inFlight).toBe(0)
+      session.relay.stop('test')
+    })
+  })
+
+  it('ends the session where the answer is for others, or for fewer', async () => {
+    for (const ids of [[7, 3], [7]]) {
+      const session = choosing()
+      const cookie = await asks(session, filter(TIB, 2, 0))
+      await answers(session, ...ids.map((id, at) => status(cookie, id, at === ids.length - 1 ? DONE : 0)))
+      session.client.close()
+      session.upstream.close()
+      expect(await session.end).toMatchObject({ kind: 'violation', side: 'upstream' })
+    }
+  })
+
+  it('is EINVAL for wrong ids and counts, beyond the export, and where it was not offered', async () => {
+    const cases: readonly (readonly [ExtendedFields, number?])[] = [
+      [filter(4096n, 3)],
+      [filter(4096n, 1, 1)],
+      [filter(4096n)],
+      [filter(4096n, 0, 1, 2, 2)],
+      [filter(4n * TIB, 0)],
+      [filter(0n, 0)],
+      [{ ...filter(4096n), length: 14n, payload: '00'.repeat(14) }],
+      [filter(4096n, 0), ALL_FLAGS],
+    ]
+    for (const [fields, flags] of cases) {
+      const session = choosing(flags)
+      await clientSends(session, request(fields), request({ type: FLUSH, cookie: 8n }))
+      expect(asked(session).map(({ text }) => text)).toEqual([sent({ type: FLUSH })])
+      const { output } = session.client
+      expect([output.readBigUInt64BE(8), output.readUInt32BE(32)]).toEqual([5n, 22])
+      session.relay.stop('test')
+    }
+  })
+})
+
 describe('an upstream with extended headers that dies', () => {
   it('is followed by one that is sent the same, in the same heads', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
@@ -220,7 +285,7 @@ describe('an upstream with extended headers that dies', () => {
     }
     const [client, upstream] = [new FakeStream(), new FakeStream()]
     const contextIds = new Map([[7, 0]])
-    const options = { ...EXTENDED, sizeBytes: 4n * TIB, flags: ALL_FLAGS, contextIds, resume }
+    const options = { ...EXTENDED, sizeBytes: 4n * TIB, flags: ALL_FLAGS | 0x1000, contextIds, resume }
     const relay = new Relay({ ...options, client, upstream, early: Buffer.alloc(0), throttle: new Throttle() })
     const session = { client, upstream, relay, end: relay.run() }
     const all = [
@@ -228,6 +293,7 @@ describe('an upstream with extended headers that dies', () => {
       { type: READ, cookie: 2n, offset: TIB, length: 4n },
       { type: TRIM, cookie: 3n, offset: 8n, length: 2n * TIB },
       { type: BLOCK_STATUS, cookie: 4n, offset: 4096n, length: TIB },
+      { type: BLOCK_STATUS, flags: PAYLOAD_LEN, cookie: 5n, length: 12n, payload: `${field(TIB, 8)} 00000000` },
     ]
     await clientSends(session, ...all.map(request))
     const read = asked(session)[1]?.cookie ?? 0n
@@ -243,7 +309,9 @@ describe('an upstream with extended headers that dies', () => {
     await settled()
     await nextTurn()
     const again = asked({ upstream: stream }).slice(1)
-    expect(again.map(({ text }) => text)).toEqual([0, 2, 3].map(at => sent(all[at] ?? { type: DISC })))
+    const filtered = { type: BLOCK_STATUS, flags: PAYLOAD_LEN, length: 12n, payload: `${field(TIB, 8)} 00000009` }
+    const expected = [0, 2, 3].map(at => sent(all[at] ?? { type: DISC }))
+    expect(again.map(({ text }) => text)).toEqual([...expected, sent(filtered)])
     const [write = 0n, trim = 0n, status = 0n] = again.map(({ cookie }) => cookie)
     stream.deliver(
       reply(NONE, write, 5n),

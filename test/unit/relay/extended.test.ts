@@ -5,7 +5,14 @@ import { extendedStream } from '../../../src/relay/extended-stream.ts'
 import { Relay } from '../../../src/relay/relay.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { everySplit, FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
-import { failed, field, PAYLOAD_LEN, extendedReply as reply, extendedRequest as request } from './extended-messages.ts'
+import {
+  type ExtendedFields,
+  failed,
+  field,
+  PAYLOAD_LEN,
+  extendedReply as reply,
+  extendedRequest as request,
+} from './extended-messages.ts'
 import { ALL_FLAGS, CACHE, chunk, DISC, FLUSH, READ, simpleReply, TRIM, WRITE, WRITE_ZEROES } from './messages.ts'
 
 const REQ_ONE = 8
@@ -25,17 +32,17 @@ interface Asked {
   readonly payload: string
 }
 
-function session(structured = true, early: Buffer = Buffer.alloc(0)) {
+function session(structured = true, early: Buffer = Buffer.alloc(0), contextIds?: ReadonlyMap<number, number>) {
   const [client, upstream] = [new FakeStream(), new FakeStream()]
   const relay = new Relay({
-    client: extendedStream(client, 4n * TIB, early),
+    client: extendedStream(client, { sizeBytes: 4n * TIB, contexts: contextIds?.size ?? 0 }, early),
     upstream,
     sizeBytes: 4n * TIB,
     flags: ALL_FLAGS,
     structured: { client: true, upstream: structured },
     early: Buffer.alloc(0),
     throttle: new Throttle(),
-    contextIds: new Map(structured ? [[7, 0]] : []),
+    contextIds: contextIds ?? new Map(structured ? [[7, 0]] : []),
   })
   const end = relay.run()
   const asked = (): Asked[] => {
@@ -197,6 +204,73 @@ describe('BLOCK_STATUS', () => {
       reply(STATUS_EXT, 7n, 4096n, '00000000 00000001 00000000fff00000 0000000000000003'),
     )
     each.relay.stop('test')
+  })
+})
+
+describe('BLOCK_STATUS for some of the contexts', () => {
+  const CONTEXTS = new Map([
+    [7, 0],
+    [3, 1],
+    [9, 2],
+  ])
+  const filter = (length: bigint, ...ids: readonly number[]): Partial<ExtendedFields> => ({
+    flags: PAYLOAD_LEN,
+    length: BigInt(8 + 4 * ids.length),
+    payload: [field(length, 8), ...ids.map(id => field(id, 4))].join(''),
+  })
+  const status = (cookie: bigint, id: number, flags = 0): Buffer =>
+    chunk({ type: STATUS, flags, cookie, payload: `${field(id, 4)} 00001000 0000000${id}` })
+  const extended = (id: number, theirs: number, flags = 0): Buffer =>
+    reply(STATUS_EXT, 5n, 4096n, `${field(id, 4)} 00000001 0000000000001000 000000000000000${theirs}`, flags)
+
+  it('asks for all of them, and passes on what was asked for, wherever the streams are cut', async () => {
+    const all = Buffer.concat([
+      request({ type: BLOCK_STATUS, cookie: 5n, offset: 4096n, ...filter(TIB, 2, 0) }),
+      request({ type: FLUSH, cookie: 6n }),
+    ])
+    await everySplit(all, async (chunks, how) => {
+      const each = session(true, undefined, CONTEXTS)
+      await each.sends(...chunks.filter(({ length }) => length > 0))
+      const [asked, flush] = each.asked()
+      expect(asked, how).toMatchObject({ type: BLOCK_STATUS, flags: 0, offset: 4096n, length: Number(PART) })
+      expect(flush).toMatchObject({ type: FLUSH })
+      const cookie = asked?.cookie ?? 0n
+      await each.answers(status(cookie, 7), status(cookie, 9), status(cookie, 3, DONE))
+      expect(each.client.output).toEqual(Buffer.concat([extended(0, 7), extended(2, 9), reply(NONE, 5n, 4096n)]))
+      each.relay.stop('test')
+    })
+  })
+
+  it('ends with the last chunk where that was asked for', async () => {
+    const each = session(true, undefined, CONTEXTS)
+    await each.sends(request({ type: BLOCK_STATUS, cookie: 5n, offset: 4096n, ...filter(4096n, 1) }))
+    const cookie = each.asked()[0]?.cookie ?? 0n
+    await each.answers(status(cookie, 7), status(cookie, 9), status(cookie, 3, DONE))
+    expect(each.client.output).toEqual(extended(1, 3, DONE))
+    each.relay.stop('test')
+  })
+
+  it('is EINVAL for an id that is not there, one twice, none, a payload cut short or too long, and beyond the export', async () => {
+    const cases: readonly Partial<ExtendedFields>[] = [
+      filter(4096n, 3),
+      filter(4096n, 1, 1),
+      filter(4096n),
+      filter(4096n, 0, 1, 2, 3),
+      filter(5n * TIB, 0),
+      filter(0n, 0),
+      { flags: PAYLOAD_LEN, length: 7n, payload: '00'.repeat(7) },
+      { flags: PAYLOAD_LEN, length: 14n, payload: '00'.repeat(14) },
+      { flags: PAYLOAD_LEN },
+    ]
+    for (const fields of cases) {
+      const each = session(true, undefined, CONTEXTS)
+      await each.sends(request({ type: BLOCK_STATUS, cookie: 5n, ...fields }), request({ type: FLUSH, cookie: 6n }))
+      expect(each.asked()).toMatchObject([{ type: FLUSH }])
+      expect(each.client.output.subarray(0, 24)).toEqual(failed(22, 5n, 0n).subarray(0, 24))
+      expect(each.client.output.readUInt32BE(32)).toBe(22)
+      expect(each.relay.counters.refused).toBe(1)
+      each.relay.stop('test')
+    }
   })
 })
 
