@@ -11,6 +11,8 @@ import { type Progress, showProgress, type Traffic, trafficOf } from './connect-
 import { type FarEndFlags, farEnd } from './connect-upstream.ts'
 
 /** How long sessions have to end by themselves after the first signal. */
+const MIB = 1024 * 1024
+
 const DRAIN_MS = 5000
 
 /** As an export has it that says nothing else. */
@@ -103,7 +105,15 @@ export function connectConfig(
     doors: [door],
     exports: [...names].map(name => ({ name, upstream, allow, deny: [], limits: {}, sharing, outage: OUTAGE, source })),
     groups: [],
-    limits: { sessions: 1000, sessionsPerAddress: 1000, negotiationMs: 10_000, idleMs: 0, drainMs: DRAIN_MS },
+    limits: {
+      sessions: 1000,
+      sessionsPerAddress: 1000,
+      negotiationMs: 10_000,
+      idleMs: 0,
+      drainMs: DRAIN_MS,
+      inFlightBytes: 64 * MIB,
+      totalInFlightBytes: 512 * MIB,
+    },
     leases: { vanishedMs: 30_000 },
   }
 }

@@ -64,6 +64,8 @@ export function buildConfig(checked: CheckedFile, file: string, at: (path: Path)
       negotiationMs: limits.negotiation,
       idleMs: limits.idle,
       drainMs: limits.drain,
+      inFlightBytes: limits['in-flight-bytes'],
+      totalInFlightBytes: limits['in-flight-bytes-total'],
     },
     leases: buildLeases(leases, builder),
     ...(checked.overlays?.keep !== undefined && { overlays: { keepMs: checked.overlays.keep } }),

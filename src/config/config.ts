@@ -89,6 +89,10 @@ export interface LimitsConfig {
   readonly idleMs: number
   /** For sessions to end by themselves. */
   readonly drainMs: number
+  /** Payload of requests and replies that the gateway holds, of one session. */
+  readonly inFlightBytes: number
+  /** The same of all of them. */
+  readonly totalInFlightBytes: number
 }
 
 /** What a failure costs its address, from when on that keeps it out, and for how long at most (sshd_config(5), PerSourcePenalties). */

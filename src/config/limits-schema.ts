@@ -3,7 +3,12 @@ import * as z from 'zod'
 import { parseCidr } from './cidr.ts'
 import { count, text } from './schema-parts.ts'
 import { parseStartups } from './startups.ts'
-import { parseDuration } from './units.ts'
+import { parseDuration, parseSize } from './units.ts'
+
+const MiB = 1024 * 1024
+
+/** Bytes in flight: less would be the room that is everybody's in any case. */
+const inFlight = text(parseSize).refine(bytes => bytes >= MiB, { error: 'must be at least 1MiB', abort: true })
 
 const penalties = z
   .strictObject({
@@ -41,4 +46,12 @@ export const limits = z.strictObject({
   drain: text(parseDuration)
     .prefault('30s')
     .describe('How long sessions have to end by themselves when the gateway ends.'),
+  'in-flight-bytes': inFlight
+    .prefault('64MiB')
+    .describe(
+      'Payload of requests and replies that a session may have in the gateway; above it, it is read no further.',
+    ),
+  'in-flight-bytes-total': inFlight
+    .prefault('512MiB')
+    .describe('The same of all sessions: who has most waits first. Each worker has its part of it.'),
 })

@@ -4,6 +4,7 @@ import type { Log } from '../observe/log.ts'
 import type { SessionMeters } from '../observe/session-meters.ts'
 import type { Preparing } from '../preparing/preparing.ts'
 import type { FlushTimes } from '../relay/keep.ts'
+import type { SessionMemory } from '../relay/session-memory.ts'
 import type { Fences } from '../sharing/fence.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
@@ -27,6 +28,8 @@ export interface SessionContext {
   readonly fences: Fences
   /** What sessions count. */
   readonly meters: SessionMeters
+  /** What it may hold. */
+  readonly memory: SessionMemory
   readonly log: Log
   readonly limits: { readonly negotiationMs: number; readonly idleMs: number }
   isDraining(): boolean

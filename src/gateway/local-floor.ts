@@ -15,6 +15,7 @@ import { DrawnBudget } from './drawn-budget.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
 import { LuksGuards } from './luks-check.ts'
 import { roomsHere } from './prepared-door.ts'
+import { ProcessMemory } from './process-memory.ts'
 import { type MakeBudget, RateBook } from './rates.ts'
 import { SessionBook } from './session-book.ts'
 
@@ -25,6 +26,7 @@ export class LocalFloor implements Floor {
   readonly #telemetry: Telemetry
   readonly #fences = new Fences()
   readonly #guards = new LuksGuards()
+  readonly #memory = new ProcessMemory(1)
   readonly #rates: RateBook
   readonly #drawn: MakeBudget
 
@@ -52,6 +54,7 @@ export class LocalFloor implements Floor {
         ...shared,
         flushTimes: key => plane.flushTimes(key, conn),
         limits: plane.config().limits,
+        memory: this.#memory.session(plane.config().limits),
       }),
       {
         entered: () => limits.entered(),
@@ -91,7 +94,10 @@ export class LocalFloor implements Floor {
   }
 
   async apply(config: Config, commit: () => void): Promise<Changed> {
-    const doors = await this.#doorSet.apply(config.doors, config.limits.negotiationMs, commit)
+    const doors = await this.#doorSet.apply(config.doors, config.limits.negotiationMs, () => {
+      commit()
+      this.#memory.follow(config.limits)
+    })
     return { doors, ended: await this.#book.recheck() }
   }
 
@@ -103,7 +109,7 @@ export class LocalFloor implements Floor {
   }
 
   async gather(): Promise<readonly (readonly MetricFamily[])[]> {
-    return [this.#telemetry.families()]
+    return [[...this.#telemetry.families(), ...this.#memory.families()]]
   }
 
   async traffic(): Promise<readonly (readonly ExportTraffic[])[]> {

@@ -25,7 +25,7 @@ export async function openBy(
   const open = async (way: UpstreamConfig): Promise<OpenedBy> => {
     const opened = await dials.run(way, () => openExport({ ...opening, upstream: way }))
     const spread = await spreadExport(opened, { ...opening, upstream: way }, dials)
-    return { opened: await accept(splitExport(spread)), way }
+    return { opened: await accept(splitExport(spread, opening.memory.joined)), way }
   }
   if (upstream.kind !== 'ways') return await open(upstream)
   const failures: { readonly way: UpstreamConfig; readonly error: UpstreamError }[] = []

@@ -10,6 +10,7 @@ import type { ProxiedClient } from '../protocol/proxy-facts.ts'
 import { encodeProxyV2 } from '../protocol/proxy-v2.ts'
 import type { ContextIds } from '../relay/block-status.ts'
 import type { ReplyKinds } from '../relay/replies.ts'
+import type { SessionMemory } from '../relay/session-memory.ts'
 import { StreamError } from '../stream/errors.ts'
 import { Wire } from '../stream/wire.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
@@ -62,6 +63,8 @@ export interface Opening {
   readonly canMultiply: boolean
   /** Whom an upstream with `proxy-protocol` is told of. */
   readonly client?: ProxiedClient | undefined
+  /** What the session may hold. */
+  readonly memory: SessionMemory
   /** SSH connections to share. */
   readonly ssh?: SshPool | undefined
   /** Which of several connections of the session it is. */
@@ -125,10 +128,11 @@ async function connect(opening: Opening) {
 }
 
 async function reach(opening: Opening, extendedHeaders: boolean) {
-  const { upstream, rights, structuredReplies, ssh, contexts, blockSize, lane } = opening
+  const { upstream, rights, structuredReplies, ssh, contexts, blockSize, lane, memory } = opening
   const header = proxyHeader(opening)
+  const wants = { readOnly: rights === 'read', lane, memory: memory.file }
   return await within(CONNECT_MS, async signal => {
-    const link = await connectUpstream(upstream, { readOnly: rights === 'read', lane }, signal, ssh)
+    const link = await connectUpstream(upstream, wants, signal, ssh)
     if (header !== undefined) link.stream.write(header)
     return link.kind === 'file'
       ? { ...link, structuredReplies: false, extendedHeaders: false, contexts: [], keepsSizes: true }

@@ -327,6 +327,7 @@ export class SessionHost implements Host<OpenExport> {
       blockSize,
       canMultiply,
       client,
+      memory: this.#context.memory,
       ssh: dials.ssh,
       notSpread: (why: string) => log.warn({ ...this.#base, export: printable(name), why }, 'not all connections'),
     }

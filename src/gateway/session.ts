@@ -77,14 +77,14 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       context.entered()
       const { export: opened } = negotiated
       const { throttle, guard, fence } = host
-      const { conn: id } = context
+      const { conn: id, memory } = context
       const leaving = (): void => context.control.leaving(id)
       const ends = { ...clientSide(stream, negotiated), upstream: opened.stream }
       if (fence !== undefined) opened.stream.gate(fence.isOpen)
       const meter = context.meters.of(opened.name)
       const way = host.wayBack
       const resume = resuming(way, context, { facts: factsOf(opened, { visitor, host, context }), meter, outage })
-      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown, resume })
+      const running = new Relay({ ...opened, ...ends, throttle, guard, meter, leaving, shutdown, resume, memory })
       relay = running
       flushKey = way?.flushKey ?? ''
       const { rights: granted, rule, sizeBytes } = opened
@@ -102,6 +102,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       rights?.close()
       unfence()
       host.close()
+      context.memory.end()
       await settle(stream)
     }
   }

@@ -21,6 +21,7 @@ import { createControl } from './control.ts'
 import { DrawnBudget } from './drawn-budget.ts'
 import { Link } from './link.ts'
 import { roomsHere } from './prepared-door.ts'
+import { ProcessMemory } from './process-memory.ts'
 import { RateBook } from './rates.ts'
 import { type Frozen, type RemoteGuard, remoteGuards } from './remote-guards.ts'
 import { remoteAudit, remoteControl, remotePreparing } from './remote-plane.ts'
@@ -47,6 +48,7 @@ export async function runWorker(): Promise<void> {
 interface Running {
   readonly book: SessionBook
   readonly rooms: RoomSet
+  readonly memory: ProcessMemory
   /** Puts a configuration into force. */
   readonly replace: (config: Config) => void
 }
@@ -93,7 +95,7 @@ class Worker implements WorkerCalls {
   }
 
   prepare(config: Config): void {
-    const { rooms, replace } = this.#here
+    const { rooms, replace, memory } = this.#here
     // Throws for rules that can not be compiled, before anything changes.
     createControl(config, new MemoryLeases())
     const open = rooms.prepare(config.doors, config.limits.negotiationMs)
@@ -101,6 +103,7 @@ class Worker implements WorkerCalls {
       this.#config = config
       this.#telemetry.retain(config.exports)
       replace(config)
+      memory.follow(config.limits)
       open()
     }
   }
@@ -118,7 +121,7 @@ class Worker implements WorkerCalls {
   }
 
   families(): readonly MetricFamily[] {
-    return this.#telemetry.families()
+    return [...this.#telemetry.families(), ...(this.#running?.memory.families() ?? [])]
   }
 
   traffic(): readonly ExportTraffic[] {
@@ -215,12 +218,14 @@ class Worker implements WorkerCalls {
       fences: this.#fences,
       settle: (conns: readonly number[]) => link.ask('settle', conns),
     }
+    const memory = new ProcessMemory(workers)
     const book = new SessionBook(
       conn => ({
         ...shared,
         flushTimes: key => link.ask('flushTimes', key, conn),
         guards: remoteGuards({ link, conn, frozen: this.#frozen }, this.#guards),
         limits: this.#limits,
+        memory: memory.session(this.#limits),
       }),
       {
         entered: () => link.tell('entered'),
@@ -233,7 +238,7 @@ class Worker implements WorkerCalls {
       roomsHere(place => this.#reception(book, log, place)),
       isFirst ? log : quiet(log),
     )
-    return { book, rooms, replace: next => void policy.replace(next) }
+    return { book, rooms, memory, replace: next => void policy.replace(next) }
   }
 
   get #limits(): Config['limits'] {

@@ -1,13 +1,11 @@
 import type { ByteStream } from '../stream/byte-stream.ts'
+import type { Share } from '../stream/memory.ts'
 
 /** Requests out above which the client is not read, and below which it is again. */
 const MANY_REQUESTS = { stop: 1024, go: 512 } as const
 
-/**
- * Memory of WRITEs that wait for their replies above which the client is not read, and below which it is again. Enough for
- * 80 MB/s over 100 ms; more would leave the caches, and cost a quarter more of the processor.
- */
-const MANY_BYTES = { stop: 8 * 1024 * 1024, go: 6 * 1024 * 1024 } as const
+/** The client is not read when WRITEs that wait for their replies take more than they may, and again at this part of it. */
+const GO_PART = 3 / 4
 
 /** Why a client is not being read: bits of a set. */
 export const Hold = {
@@ -22,10 +20,13 @@ export type Hold = (typeof Hold)[keyof typeof Hold]
 /** Reads a client only while there is no reason not to. */
 export class Holds {
   readonly #client: ByteStream
+  readonly #memory: Share
   #held = 0
 
-  constructor(client: ByteStream) {
+  /** `memory` is that of WRITEs that wait for their replies. */
+  constructor(client: ByteStream, memory: Share) {
     this.#client = client
+    this.#memory = memory
   }
 
   /** Whether there is a reason. */
@@ -36,13 +37,13 @@ export class Holds {
   /** More is in flight: so many requests, and bytes that are kept of those that are whole. The others need the client. */
   more(requests: number, keptBytes: number): void {
     if (requests > MANY_REQUESTS.stop) this.hold(Hold.MANY_REQUESTS)
-    if (keptBytes > MANY_BYTES.stop) this.hold(Hold.MANY_BYTES)
+    if (keptBytes > this.#memory.mostBytes) this.hold(Hold.MANY_BYTES)
   }
 
   /** Less is in flight. */
   fewer(requests: number, keptBytes: number): void {
     if (requests < MANY_REQUESTS.go) this.release(Hold.MANY_REQUESTS)
-    if (keptBytes <= MANY_BYTES.go) this.release(Hold.MANY_BYTES)
+    if (keptBytes <= this.#memory.mostBytes * GO_PART) this.release(Hold.MANY_BYTES)
   }
 
   hold(reason: Hold): void {

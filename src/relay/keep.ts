@@ -6,6 +6,7 @@
 import type { ExportMeter } from '../observe/export-meter.ts'
 import { Cmd, CmdFlag, TransmissionFlag } from '../protocol/constants.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
+import type { Share } from '../stream/memory.ts'
 import { Ledger, type Unflushed } from './ledger.ts'
 import { Payloads } from './payloads.ts'
 import { isChange, type Pending } from './pending.ts'
@@ -39,6 +40,8 @@ export interface KeepOptions {
   readonly flags: number
   /** How many bytes of writes may be kept until they are flushed. */
   readonly replayBytes: number
+  /** What they take. */
+  readonly memory: Share
   /** Since when the upstream is there; now, without this. */
   readonly sinceMs?: number | undefined
 }
@@ -65,7 +68,7 @@ export class Keep {
   #toldMs: number
   readonly #sentMs: number[] = []
 
-  constructor({ client, upstream, pending, meter, flags, replayBytes, sinceMs }: KeepOptions) {
+  constructor({ client, upstream, pending, meter, flags, replayBytes, memory, sinceMs }: KeepOptions) {
     this.payloads = new Payloads(client)
     this.#upstream = upstream
     this.#pending = pending
@@ -74,7 +77,7 @@ export class Keep {
     this.#hasFlush = (flags & TransmissionFlag.SEND_FLUSH) !== 0
     this.#isShared = (flags & TransmissionFlag.CAN_MULTI_CONN) !== 0 && (flags & TransmissionFlag.READ_ONLY) === 0
     // What another connection has written and flushed since would be overwritten.
-    this.#replay = replayBytes > 0 && this.#hasFlush && !this.#isShared ? new ReplayLog(replayBytes) : undefined
+    this.#replay = replayBytes > 0 && this.#hasFlush && !this.#isShared ? new ReplayLog(replayBytes, memory) : undefined
   }
 
   /** Writes that can be made again; undefined: they are not kept. */
@@ -84,6 +87,7 @@ export class Keep {
 
   /** Keeps no writes any more: another connection may write over them. */
   forgoReplay(): void {
+    this.#replay?.clear()
     this.#replay = undefined
   }
 
@@ -121,7 +125,10 @@ export class Keep {
 
   /** Memory of WRITEs whose replies need nothing more of the client; `left`: bytes that the one lacks which is being read. */
   wholeBytes(left: number): number {
-    const begun = left === 0 || this.#writing < 0 ? 0 : this.#pending.lengthOf(this.#writing) - left
+    const isReading = left > 0 && this.#writing >= 0
+    // Nor is what its chunks have in them of others that are answered.
+    if (isReading && this.#pending.count === 1) return 0
+    const begun = isReading ? this.#pending.lengthOf(this.#writing) - left : 0
     return this.payloads.bytes - begun
   }
 

@@ -4,6 +4,7 @@ import type { ContextIds } from './block-status.ts'
 import type { ReplyKinds } from './replies.ts'
 import type { RangeGuard } from './requests.ts'
 import type { Resuming } from './resumer.ts'
+import type { SessionMemory } from './session-memory.ts'
 import type { Throttle } from './throttle.ts'
 
 /** What a relay is made of. */
@@ -31,4 +32,6 @@ export interface RelayOptions {
   readonly leaving?: (() => void) | undefined
   /** How it goes on when the upstream has died; without it the session ends then. */
   readonly resume?: Resuming | undefined
+  /** What it may hold. */
+  readonly memory: SessionMemory
 }

@@ -10,7 +10,6 @@ import { ProtocolError } from '../protocol/errors.ts'
 import { encodeDisconnect } from '../protocol/extended.ts'
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
 import { BlockStatus } from './block-status.ts'
-import { expectedBytes } from './expected-bytes.ts'
 import { Framer } from './framer.ts'
 import { Hold, Holds } from './holds.ts'
 import { Keep } from './keep.ts'
@@ -66,7 +65,7 @@ export class Relay {
 
   constructor(options: RelayOptions) {
     this.#meter = options.meter ?? new ExportMeter()
-    const { client, structured, flags, resume } = options
+    const { client, structured, flags, resume, memory } = options
     this.#pending = new Pending(this.#meter, structured.extended)
     this.#client = client
     const upstream = new UpstreamLink(options.upstream, resume && (error => this.#upstreamLost(error)))
@@ -75,7 +74,7 @@ export class Relay {
     this.#early = options.early
     this.#isReadOnly = (flags & TransmissionFlag.READ_ONLY) !== 0
     this.#tellLeaving = options.leaving ?? (() => {})
-    this.#holds = new Holds(client)
+    this.#holds = new Holds(client, memory.requests)
     this.#linger = new Linger(client, upstream)
     this.#late = new LateRequests({
       waitMs: () => this.#meter.wait(options.throttle.waitMs),
@@ -85,10 +84,13 @@ export class Relay {
     const isQuiet = (): boolean => !this.#holds.any && !this.#late.waiting && this.#requests.atBoundary
     const pending = this.#pending
     this.#settlings = new Settlings({ pending, isQuiet })
-    const keep = resume && new Keep({ client, upstream, pending, meter: this.#meter, flags, ...resume })
+    const keep =
+      resume && new Keep({ client, upstream, pending, meter: this.#meter, flags, memory: memory.replay, ...resume })
     this.keep = keep
-    this.#toUpstream = new RequestOutlet({ client, upstream, pending, meter: this.#meter, payloads: keep?.payloads })
-    this.#toClient = new ReplyOutlet(client, upstream)
+    const kept = { payloads: keep?.payloads, memory: memory.requests, gatheredBytes: () => this.#grammar.gatheredBytes }
+    const emptied = (): void => this.#holds.release(Hold.UPSTREAM_BACKLOG)
+    this.#toUpstream = new RequestOutlet({ client, upstream, pending, meter: this.#meter, ...kept, emptied })
+    this.#toClient = new ReplyOutlet(client, upstream, memory.replies)
     const status = new BlockStatus(options.contextIds ?? new Map(), structured.extended)
     this.#grammar = new RequestGrammar(options, pending, this.counters, {
       status,
@@ -126,9 +128,8 @@ export class Relay {
     return new Promise((resolve, reject) => {
       this.#resolve = resolve
       this.#reject = reject
-      this.#upstream.start(this.#upstreamSink, () => {
-        return expectedBytes(this.#pending, this.#replies.payloadLeft, this.#structured)
-      })
+      const chunkBytes = () => this.#toClient.chunkBytes(this.#pending, this.#replies.payloadLeft, this.#structured)
+      this.#upstream.start(this.#upstreamSink, chunkBytes)
       this.#client.start(this.#clientSink)
       if (this.#early.length > 0) this.#clientSink.data(this.#early)
     })
@@ -230,7 +231,7 @@ export class Relay {
       return
     }
     this.#holds.more(this.#pending.count, this.keep?.wholeBytes(this.#requests.payloadLeft) ?? 0)
-    if (this.#upstream.unsentBytes > BACKLOG_BYTES) this.#holds.hold(Hold.UPSTREAM_BACKLOG)
+    if (this.#toUpstream.isFull) this.#holds.hold(Hold.UPSTREAM_BACKLOG)
     if (this.#requests.stopped) this.#leave()
     this.#settlings.look()
   }
@@ -259,6 +260,7 @@ export class Relay {
 
   /** Replies have passed. */
   #answered(): void {
+    this.#toUpstream.weigh()
     this.#holds.fewer(this.#pending.count, this.keep?.wholeBytes(this.#requests.payloadLeft) ?? 0)
     if (this.#leaving) this.#leave()
     this.#settlings.look()

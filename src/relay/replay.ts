@@ -4,6 +4,7 @@ import { EXTENDED_CHUNK_SIZE } from '../protocol/extended.ts'
 import { RequestField } from '../protocol/request.ts'
 import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField } from '../protocol/structured-reply.ts'
+import type { Share } from '../stream/memory.ts'
 import type { Wire } from '../stream/wire.ts'
 import type { Payloads } from './payloads.ts'
 import type { Pending } from './pending.ts'
@@ -22,6 +23,7 @@ export interface Logged {
  */
 export class ReplayLog {
   readonly #limit: number
+  readonly #memory: Share
   #log: Logged[] = []
   #bytes = 0
   /** The number of the oldest; they are numbered as they come. */
@@ -32,8 +34,10 @@ export class ReplayLog {
   #isIdle = false
   readonly #marks: number[] = []
 
-  constructor(limitBytes: number) {
+  /** Less than `limitBytes` when `memory` has no room for them. */
+  constructor(limitBytes: number, memory: Share) {
     this.#limit = limitBytes
+    this.#memory = memory
   }
 
   get bytes(): number {
@@ -54,7 +58,8 @@ export class ReplayLog {
     const start = pending.offsetOf(slot)
     this.#log.push({ start, end: start + pending.lengthOf(slot), request })
     this.#bytes += request.length
-    if (this.#bytes <= this.#limit) return
+    this.#memory.hold(this.#bytes)
+    if (this.#bytes <= this.#limit && this.#bytes <= this.#memory.mostBytes) return
     this.#drop(this.#log.length)
     this.#lackBelow = this.#first
     this.#isIdle = true
@@ -85,6 +90,7 @@ export class ReplayLog {
     for (const { request } of this.#log.slice(0, count)) this.#bytes -= request.length
     this.#log = this.#log.slice(count)
     this.#first += count
+    this.#memory.hold(this.#bytes)
   }
 }
 

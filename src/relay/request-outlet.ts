@@ -1,7 +1,9 @@
 import type { ExportMeter } from '../observe/export-meter.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
+import type { Share } from '../stream/memory.ts'
 import type { Held, Payloads } from './payloads.ts'
 import type { Pending } from './pending.ts'
+import { BACKLOG_BYTES } from './reply-outlet.ts'
 
 /** Longest request that goes out without waiting for what else the tick brings. */
 const LONE_REQUEST_BYTES = 8 * 1024
@@ -18,6 +20,12 @@ export interface RequestOutletOptions {
   readonly meter: ExportMeter
   /** Keeps chunks longer than that. */
   readonly payloads?: Payloads | undefined
+  /** What is held of requests. */
+  readonly memory: Share
+  /** What is held of them back elsewhere. */
+  readonly gatheredBytes: () => number
+  /** Called when the upstream has taken a chunk, and with it all that was written. */
+  readonly emptied: () => void
 }
 
 /** Where requests leave for the upstream: gathers them, and keeps the memory of the client's chunks until they have left. */
@@ -31,16 +39,35 @@ export class RequestOutlet {
   #chunks: (Buffer | Held)[] = []
   #sent: () => void
   readonly #payloads: Payloads | undefined
+  readonly #memory: Share
+  readonly #gatheredBytes: () => number
+  readonly #emptied: () => void
   #corked = false
   #gathered = 0
 
-  constructor({ client, upstream, pending, meter, payloads }: RequestOutletOptions) {
-    this.#client = client
-    this.#upstream = upstream
-    this.#pending = pending
-    this.#meter = meter
-    this.#payloads = payloads
+  constructor(options: RequestOutletOptions) {
+    this.#client = options.client
+    this.#upstream = options.upstream
+    this.#pending = options.pending
+    this.#meter = options.meter
+    this.#payloads = options.payloads
+    this.#memory = options.memory
+    this.#gatheredBytes = options.gatheredBytes
+    this.#emptied = options.emptied
     this.#sent = this.#givingBack(this.#chunks)
+  }
+
+  /** Whether the client is not to be read: the upstream has more to take than may wait. */
+  get isFull(): boolean {
+    const { unsentBytes } = this.#upstream
+    return unsentBytes > BACKLOG_BYTES || unsentBytes > this.#memory.mostBytes
+  }
+
+  /** Says how much is held: what waits for its reply, or has not left. */
+  weigh(): void {
+    const kept = this.#payloads?.bytes ?? 0
+    const { unsentBytes } = this.#upstream
+    this.#memory.hold((kept > unsentBytes ? kept : unsentBytes) + this.#gatheredBytes())
   }
 
   /** The upstream's stream is gone, and with it what had not left: nobody looks at these chunks any more. */
@@ -74,6 +101,7 @@ export class RequestOutlet {
       this.#upstream.write(last, this.#sent)
     }
     this.#meter.hand('request', tookMs)
+    this.weigh()
   }
 
   /** Gives back a chunk of which nothing is left to write; parts of it may be on their way. */
@@ -113,6 +141,8 @@ export class RequestOutlet {
     return () => {
       const chunk = chunks.shift()
       if (chunk !== undefined) this.#release(chunk)
+      this.weigh()
+      if (this.#upstream.unsentBytes === 0) this.#emptied()
     }
   }
 

@@ -50,6 +50,7 @@ interface Gathered {
   readonly type: number
   readonly head: Buffer
   readonly pieces: Buffer[]
+  readonly length: number
   missing: number
 }
 
@@ -131,6 +132,12 @@ export class RequestGrammar implements Grammar {
     this.#isShut = true
   }
 
+  /** What has come of a request that is held back. */
+  get gatheredBytes(): number {
+    const gathered = this.#gathered
+    return gathered === undefined ? 0 : gathered.length - gathered.missing
+  }
+
   headBytes(): number {
     return this.#headSize
   }
@@ -197,7 +204,13 @@ export class RequestGrammar implements Grammar {
     if (this.#rules.guard?.isReady?.() === false || !this.#throttle.admits(type, length)) return Verdict.WAIT
     if (type === Cmd.WRITE) {
       this.#keep?.skips()
-      this.#gathered = { type, head: Buffer.from(bytes.subarray(at, at + this.#headSize)), pieces: [], missing: length }
+      this.#gathered = {
+        type,
+        head: Buffer.from(bytes.subarray(at, at + this.#headSize)),
+        pieces: [],
+        length,
+        missing: length,
+      }
       return Verdict.DROP
     }
     const isGood = this.#rules.guard?.admits(offsetOf(bytes, at), length) === true
@@ -221,7 +234,7 @@ export class RequestGrammar implements Grammar {
     if (!this.#throttle.admits(Cmd.BLOCK_STATUS, length)) return Verdict.WAIT
     this.#keep?.skips()
     const head = Buffer.from(bytes.subarray(at, at + this.#headSize))
-    this.#gathered = { type: Cmd.BLOCK_STATUS, head, pieces: [], missing: length }
+    this.#gathered = { type: Cmd.BLOCK_STATUS, head, pieces: [], length, missing: length }
     return Verdict.DROP
   }
 

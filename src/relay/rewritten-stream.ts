@@ -24,6 +24,9 @@ export interface Rewriter {
 
   /** Nothing more goes out. */
   over?(): void
+
+  /** Nothing more comes either. */
+  closed?(): void
 }
 
 /** Where it goes. */
@@ -152,6 +155,7 @@ export class RewrittenStream implements ByteStream {
   }
 
   #close(error?: Error): void {
+    this.#rewriter.closed?.()
     const sink = this.#sink
     this.#sink = undefined
     sink?.closed(error)

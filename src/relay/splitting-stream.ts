@@ -6,6 +6,7 @@
  * costs an entry of a map, and of replies a chunk that does not leave whole is copied.
  */
 import { CmdFlag } from '../protocol/constants.ts'
+import type { Room } from '../stream/memory.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
 import { Framer } from './framer.ts'
 import { JoiningGrammar } from './joining.ts'
@@ -13,9 +14,8 @@ import { PartingGrammar } from './parting.ts'
 import { nextPart, type Part, Parts, type Whole } from './parts.ts'
 import { type Rewriter, rewrittenUpstream, type Ways } from './rewritten-stream.ts'
 
-/** Parts of READs that are out at once, and bytes that are put together at once if that is more than one READ. */
+/** Parts of READs that are out at once. */
 const MOST_PARTS = 256
-const MOST_BYTES = 64 * 1024 * 1024
 
 /** What the upstream is. */
 export interface SplittingOptions {
@@ -23,6 +23,8 @@ export interface SplittingOptions {
   readonly partBytes: number
   /** It speaks structured replies. */
   readonly structured: boolean
+  /** What is put together takes no more, if that is more than one READ. */
+  readonly memory: Room
 }
 
 /** The connection as one that takes requests of any length. What is written are requests, whose cookies are written over in place. */
@@ -73,18 +75,28 @@ class Splitting implements Rewriter {
     this.#reads.length = 0
   }
 
+  closed(): void {
+    this.#count(-this.#gatheredBytes)
+  }
+
   /** Makes room for what has to leave as one message; false: there is none now. */
   #begin(whole: Whole): boolean {
     const { structured } = this.#options
     if (structured && (whole.flags & CmdFlag.DF) === 0) return true
-    if (this.#gatheredBytes > 0 && this.#gatheredBytes + whole.length > MOST_BYTES) return false
-    this.#gatheredBytes += whole.length
+    const isMore = this.#gatheredBytes > 0
+    if (isMore && this.#gatheredBytes + whole.length > this.#options.memory.mostBytes) return false
+    this.#count(whole.length)
     whole.data = Buffer.alloc(whole.length)
     return true
   }
 
   #isRead({ whole }: Part): void {
     this.#readParts--
-    if (whole.left === 0 && whole.data !== undefined) this.#gatheredBytes -= whole.length
+    if (whole.left === 0 && whole.data !== undefined) this.#count(-whole.length)
+  }
+
+  #count(bytes: number): void {
+    this.#gatheredBytes += bytes
+    this.#options.memory.add(bytes)
   }
 }

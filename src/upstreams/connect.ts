@@ -8,6 +8,7 @@ import { MaterialError } from '../pki/errors.ts'
 import { type ClientMaterial, loadClientMaterial } from '../pki/material.ts'
 import type { BlockSize } from '../protocol/info.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
+import type { Share } from '../stream/memory.ts'
 import { PooledSocket } from '../stream/pooled-socket.ts'
 import type { GatedStream } from '../stream/write-gate.ts'
 import { UpstreamError } from './errors.ts'
@@ -39,7 +40,7 @@ export type Link =
  */
 export async function connectUpstream(
   config: UpstreamConfig,
-  wants: { readonly readOnly: boolean; readonly lane?: number | undefined },
+  wants: { readonly readOnly: boolean; readonly lane?: number | undefined; readonly memory?: Share | undefined },
   signal: AbortSignal,
   ssh: SshPool = new SshPool(),
 ): Promise<Link> {

@@ -11,6 +11,7 @@ import { Cmd, CmdFlag, Err, Magic } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import type { ExportFacts } from '../protocol/info.ts'
 import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
+import { Memory, Share } from '../stream/memory.ts'
 import { type Done, FileOperations } from './file-operations.ts'
 import { FileRequests, type WholeRequest } from './file-requests.ts'
 import { checkRequest } from './file-rules.ts'
@@ -35,10 +36,10 @@ const closeDescriptor = promisify(close)
 /**
  * A stream that answers NBD requests from `file`. It owns the descriptor: closes it once, when the stream is destroyed,
  * ended, or told DISC, after all operations have answered; 'close' comes after that. Malformed requests destroy it with
- * a ProtocolError.
+ * a ProtocolError. Payload takes `memory`: no request begins when there is no room.
  */
-export function serveFile(file: OpenFile): Duplex {
-  return new FileServer(file).stream
+export function serveFile(file: OpenFile, memory: Share = new Share(new Memory(), MAX_BYTES_IN_FLIGHT)): Duplex {
+  return new FileServer(file, memory).stream
 }
 
 class FileServer {
@@ -53,17 +54,21 @@ class FileServer {
   #unread = false
   #bytesInFlight = 0
   #requestsInFlight = 0
+  readonly #memory: Share
+  #heldBytes = 0
   #closed: Promise<void> | undefined
   #onIdle: (() => void) | undefined
 
-  constructor(file: OpenFile) {
+  constructor(file: OpenFile, memory: Share) {
     this.#file = file
+    this.#memory = memory
     this.#operations = new FileOperations(file.fd, file.isBlockDevice)
     this.stream = new Duplex({
       allowHalfOpen: false,
       readableHighWaterMark: MAX_UNREAD_BYTES,
       read: () => {
         this.#unread = false
+        this.#weigh()
         this.#advance()
       },
       write: (chunk: Buffer, _encoding, done) => {
@@ -109,9 +114,15 @@ class FileServer {
   }
 
   #isFull(): boolean {
-    return (
-      this.#unread || this.#bytesInFlight >= MAX_BYTES_IN_FLIGHT || this.#requestsInFlight >= MAX_REQUESTS_IN_FLIGHT
-    )
+    if (this.#unread || this.#requestsInFlight >= MAX_REQUESTS_IN_FLIGHT) return true
+    return this.#bytesInFlight >= MAX_BYTES_IN_FLIGHT || this.#bytesInFlight >= this.#memory.mostBytes
+  }
+
+  /** Says how much is held. */
+  #weigh(): void {
+    const bytes = this.stream.destroyed ? 0 : this.#bytesInFlight + this.stream.readableLength
+    this.#memory.add(bytes - this.#heldBytes)
+    this.#heldBytes = bytes
   }
 
   #begin(request: WholeRequest): void {
@@ -124,6 +135,7 @@ class FileServer {
     }
     this.#requestsInFlight++
     this.#bytesInFlight += payloadBytes(request)
+    this.#weigh()
     const refusal = checkRequest(request, this.#file)
     const dataBytes = request.type === Cmd.READ && refusal === Err.NONE ? request.length : 0
     const reply = Buffer.allocUnsafe(SIMPLE_REPLY_SIZE + dataBytes)
@@ -159,6 +171,7 @@ class FileServer {
     this.#requestsInFlight--
     this.#bytesInFlight -= payloadBytes(request)
     this.#reply(request.cookie, error, reply)
+    this.#weigh()
     if (this.#requestsInFlight === 0) this.#onIdle?.()
     this.#advance()
   }
@@ -188,6 +201,7 @@ class FileServer {
   #destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#stopped = true
     this.#operations.abandon()
+    this.#weigh()
     const chunkDone = this.#chunkDone
     this.#chunkDone = undefined
     chunkDone?.(error)

@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import { isLibcAvailable } from '../platform/libc.ts'
 import { DEFAULT_BLOCK_SIZE, TransmissionFlag } from '../protocol/constants.ts'
 import type { BlockSize, ExportFacts } from '../protocol/info.ts'
+import type { Share } from '../stream/memory.ts'
 import { UpstreamError } from './errors.ts'
 import { serveFile } from './file-server.ts'
 
@@ -34,10 +35,13 @@ const statDescriptor: (fd: number, options: { bigint: true }) => Promise<BigIntS
 
 /**
  * Opens an existing file or block device; never creates one. One that may not be written is opened for reading, and says
- * so in its flags. The size is that of now: a file that grows later is not seen to.
+ * so in its flags. What is read into and written from takes `memory`. The size is that of now: a file that grows later is not seen to.
  * @throws UpstreamError DIAL when it can not be opened, REFUSED when it is neither file nor block device
  */
-export async function openFile(path: string, options: { readonly readOnly: boolean }): Promise<FileUpstream> {
+export async function openFile(
+  path: string,
+  options: { readonly readOnly: boolean; readonly memory?: Share | undefined },
+): Promise<FileUpstream> {
   // Before opening, too: to open a tape, a watchdog or a FIFO is already to do something to it.
   refuseOthers(path, await statPath(path, { bigint: true }).catch(error => fail(path, error)))
   const { fd, writable } = await openWhatIsAllowed(path, options.readOnly)
@@ -48,7 +52,7 @@ export async function openFile(path: string, options: { readonly readOnly: boole
     const sizeBytes = isBlockDevice ? await deviceSize(stats.rdev) : stats.size
     if (sizeBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw new UpstreamError('REFUSED', `${path} is too large`)
     const flags = transmissionFlags(writable)
-    const stream = serveFile({ fd, isBlockDevice, sizeBytes, flags })
+    const stream = serveFile({ fd, isBlockDevice, sizeBytes, flags }, options.memory)
     return { sizeBytes, flags, blockSize: DEFAULT_BLOCK_SIZE, stream }
   } catch (error) {
     await closeDescriptor(fd)

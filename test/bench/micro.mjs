@@ -9,6 +9,7 @@ const { outputFiles } = await build({
       export { decodeRequest, encodeRequest } from './src/protocol/request.ts'
       export { encodeSimpleReply } from './src/protocol/simple-reply.ts'
       export { Relay } from './src/relay/relay.ts'
+      export { SessionMemory } from './src/relay/session-memory.ts'
       export { Throttle } from './src/relay/throttle.ts'
     `,
     resolveDir: process.cwd(),
@@ -19,7 +20,7 @@ const { outputFiles } = await build({
   write: false,
 })
 const source = Buffer.from(outputFiles[0].contents).toString('base64')
-const { decodeRequest, encodeRequest, encodeSimpleReply, Relay, Throttle } = await import(
+const { decodeRequest, encodeRequest, encodeSimpleReply, Relay, SessionMemory, Throttle } = await import(
   `data:text/javascript;base64,${source}`
 )
 
@@ -79,7 +80,17 @@ async function relayed(what, { type, length, depth, times }) {
   const structured = { client: false, upstream: false }
   const sizeBytes = 2n ** 40n
   const early = Buffer.alloc(0)
-  const relay = new Relay({ client, upstream, sizeBytes, flags: FLAGS, structured, throttle: new Throttle(), early })
+  const memory = new SessionMemory()
+  const relay = new Relay({
+    client,
+    upstream,
+    sizeBytes,
+    flags: FLAGS,
+    structured,
+    throttle: new Throttle(),
+    early,
+    memory,
+  })
   void relay.run()
   const payload = Buffer.alloc(length)
   const each = (n, make) => Array.from({ length: n }, (_, cookie) => make(BigInt(cookie)))
@@ -101,11 +112,15 @@ async function relayed(what, { type, length, depth, times }) {
     for (let n = 0; n < times; n++) {
       client.sink.data(out)
       await turn()
+      // Requests go out under cookies of the relay's own.
+      for (let nth = 0; nth < depth; nth++)
+        out.copy(back, (back.length / depth) * nth + 8, (out.length / depth) * nth + 8, (out.length / depth) * nth + 16)
       upstream.sink.data(back)
       await turn()
     }
     if (round >= 0) samples.push(((performance.now() - begin) / (times * depth)) * 1e6)
   }
+  if (relay.hasEnded) throw new Error('the relay did not like it')
   const ns = median(samples)
   console.log(`${what}: ${ns.toFixed(0)} ns each, ${((length / ns) * 1e9 * 2 ** -30).toFixed(1)} GiB/s`)
 }

@@ -52,6 +52,8 @@ limits:
   negotiation: 5s
   idle: 1h
   drain: 5m
+  in-flight-bytes: 16MiB
+  in-flight-bytes-total: 2GiB
 leases: { vanished-after: 10s }
 `
 
@@ -168,6 +170,8 @@ describe('a configuration with every key', () => {
       negotiationMs: 5000,
       idleMs: 3_600_000,
       drainMs: 300_000,
+      inFlightBytes: 16 * 1024 ** 2,
+      totalInFlightBytes: 2 * 1024 ** 3,
     })
     expect(config.leases).toEqual({ vanishedMs: 10_000 })
     const etcd =
@@ -226,6 +230,8 @@ describe('a configuration with what is required only', () => {
         negotiationMs: 10_000,
         idleMs: 0,
         drainMs: 30_000,
+        inFlightBytes: 64 * 1024 ** 2,
+        totalInFlightBytes: 512 * 1024 ** 2,
       },
       workers: 'auto',
       leases: { vanishedMs: 30_000 },

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { extendedStream } from '../../../src/relay/extended-stream.ts'
 import { Relay } from '../../../src/relay/relay.ts'
+import { SessionMemory } from '../../../src/relay/session-memory.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { everySplit, FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
 import {
@@ -42,6 +43,7 @@ function session(structured = true, early: Buffer = Buffer.alloc(0), contextIds?
     structured: { client: true, upstream: structured },
     early: Buffer.alloc(0),
     throttle: new Throttle(),
+    memory: new SessionMemory(),
     contextIds: contextIds ?? new Map(structured ? [[7, 0]] : []),
   })
   const end = relay.run()

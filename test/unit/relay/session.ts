@@ -2,6 +2,7 @@
 import { Relay } from '../../../src/relay/relay.ts'
 import type { RelayEnd } from '../../../src/relay/relay-end.ts'
 import type { RelayOptions } from '../../../src/relay/relay-options.ts'
+import { SessionMemory } from '../../../src/relay/session-memory.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { FakeStream, nextTurn, settled } from '../../support/bytes.ts'
 import { ALL_FLAGS } from './messages.ts'
@@ -26,6 +27,7 @@ export function relaying(
     structured: { client: false, upstream: false },
     early: Buffer.alloc(0),
     throttle: new Throttle(),
+    memory: new SessionMemory(),
     ...options,
   })
   return { client, upstream, relay, end: relay.run() }

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { describe, expect, it, vi } from 'vitest'
 import { ProtocolError } from '../../../src/protocol/errors.ts'
 import { Relay } from '../../../src/relay/relay.ts'
+import { SessionMemory } from '../../../src/relay/session-memory.ts'
 import { splittingStream } from '../../../src/relay/splitting-stream.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import type { GatedStream } from '../../../src/stream/write-gate.ts'
@@ -28,9 +29,9 @@ interface Seen {
   readonly end: () => Error | undefined | 'none'
 }
 
-function splitting(structured = false, partBytes = PART): Seen {
+function splitting(structured = false, partBytes = PART, memory = new SessionMemory().joined): Seen {
   const inner = new Gated()
-  const stream = splittingStream(inner, { partBytes, structured })
+  const stream = splittingStream(inner, { partBytes, structured, memory })
   const pieces: Buffer[] = []
   let end: Error | undefined | 'none' = 'none'
   stream.start({
@@ -284,7 +285,8 @@ describe('an upstream that breaks the protocol', () => {
 describe('a relay over one', () => {
   const split = (): { inner: Gated; stream: GatedStream } => {
     const inner = new Gated()
-    return { inner, stream: splittingStream(inner, { partBytes: PART, structured: false }) }
+    const memory = new SessionMemory().joined
+    return { inner, stream: splittingStream(inner, { partBytes: PART, structured: false, memory }) }
   }
   const start = (next: GatedStream) => {
     const [client, first] = [new FakeStream(), split()]
@@ -296,6 +298,7 @@ describe('a relay over one', () => {
       structured: { client: false, upstream: false },
       early: Buffer.alloc(0),
       throttle: new Throttle(),
+      memory: new SessionMemory(),
       resume: {
         limitMs: 60_000,
         replayBytes: 0,
