@@ -45,9 +45,8 @@ export class Relay {
   readonly #toClient: ReplyOutlet
   readonly #structured: ReplyKinds
   readonly #early: Buffer
-  readonly #isReadOnly: boolean
   readonly #late: LateRequests
-  readonly #settlings: Settlings
+  readonly #settlings: Settlings | undefined
   readonly #holds: Holds
   readonly #linger: Linger
   readonly #resumer: Resumer | undefined
@@ -72,7 +71,6 @@ export class Relay {
     this.#upstream = upstream
     this.#structured = structured
     this.#early = options.early
-    this.#isReadOnly = (flags & TransmissionFlag.READ_ONLY) !== 0
     this.#tellLeaving = options.leaving ?? (() => {})
     this.#holds = new Holds(client, memory.requests)
     this.#linger = new Linger(client, upstream)
@@ -83,7 +81,7 @@ export class Relay {
     })
     const isQuiet = (): boolean => !this.#holds.any && !this.#late.waiting && this.#requests.atBoundary
     const pending = this.#pending
-    this.#settlings = new Settlings({ pending, isQuiet })
+    if ((flags & TransmissionFlag.READ_ONLY) === 0) this.#settlings = new Settlings({ pending, isQuiet })
     const keep =
       resume && new Keep({ client, upstream, pending, meter: this.#meter, flags, memory: memory.replay, ...resume })
     this.keep = keep
@@ -143,7 +141,7 @@ export class Relay {
     await this.#resumer?.standAside()
     // What has arrived, and nobody has read yet, is read in the turns between.
     for (let turn = 0; turn < 2; turn++) await new Promise(resolve => setImmediate(resolve))
-    if (!this.#isUpstreamClosed && !this.#isReadOnly) await this.#settlings.add()
+    if (!this.#isUpstreamClosed) await this.#settlings?.add()
   }
 
   /**
@@ -209,7 +207,7 @@ export class Relay {
     closed: error => {
       if (!this.#isOver) this.#upstreamGone(error)
       this.#isUpstreamClosed = true
-      this.#settlings.end()
+      this.#settlings?.end()
       this.#closed()
     },
     drained: () => this.#holds.release(Hold.UPSTREAM_BACKLOG),
@@ -221,7 +219,7 @@ export class Relay {
       const used = from + this.#requests.feed(from === 0 ? chunk : chunk.subarray(from))
       const { waiting } = this.#requests
       this.#toUpstream.flush(waiting ? undefined : chunk)
-      this.#settlings.count(used - from)
+      this.#settlings?.count(used - from)
       if (waiting) {
         this.#late.putOff(chunk, used)
         this.#holds.hold(Hold.THROTTLE)
@@ -233,7 +231,7 @@ export class Relay {
     this.#holds.more(this.#pending.count, this.keep?.wholeBytes(this.#requests.payloadLeft) ?? 0)
     if (this.#toUpstream.isFull) this.#holds.hold(Hold.UPSTREAM_BACKLOG)
     if (this.#requests.stopped) this.#leave()
-    this.#settlings.look()
+    this.#settlings?.look()
   }
 
   /** What was put off for its budget is relayed. */
@@ -263,7 +261,7 @@ export class Relay {
     this.#toUpstream.weigh()
     this.#holds.fewer(this.#pending.count, this.keep?.wholeBytes(this.#requests.payloadLeft) ?? 0)
     if (this.#leaving) this.#leave()
-    this.#settlings.look()
+    this.#settlings?.look()
   }
 
   /** Replies that nobody waits for any more, but for what they say of their requests. */

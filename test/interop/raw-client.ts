@@ -156,6 +156,11 @@ export class RawClient {
     this.#raw.pause()
   }
 
+  /** Reads on. */
+  resume(): void {
+    this.#raw.resume()
+  }
+
   /** A clean end: DISC, and then the server closes. */
   async disconnect(): Promise<void> {
     this.request(2, 0n, 0n, 0)
