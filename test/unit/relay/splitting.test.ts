@@ -6,6 +6,7 @@ import { Relay } from '../../../src/relay/relay.ts'
 import { SessionMemory } from '../../../src/relay/session-memory.ts'
 import { splittingStream } from '../../../src/relay/splitting-stream.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
+import { Memory } from '../../../src/stream/memory.ts'
 import type { GatedStream } from '../../../src/stream/write-gate.ts'
 import { FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
 import { ALL_FLAGS, chunk, FLUSH, READ, request, simpleReply, WRITE } from './messages.ts'
@@ -236,6 +237,22 @@ describe('a long READ', () => {
     const two = requestsIn(large.inner.output).slice(0, 2)
     await answered(large, ...two.map(({ cookie }) => simpleReply(cookie, 5)))
     expect(requestsIn(large.inner.output)).toHaveLength(6)
+  })
+
+  it('is put together alone while the memory of all is spent, and takes none once the stream has closed', async () => {
+    const all = new Memory(1 << 20)
+    const seen = splitting(false, PART, new SessionMemory(all).joined)
+    new SessionMemory(all).requests.hold(2 << 20)
+    const lengths = [20, 9000]
+    for (const length of lengths) seen.stream.write(request({ type: READ, length: length * PART }))
+    expect(requestsIn(seen.inner.output)).toHaveLength(20)
+    expect(all.heldBytes).toBe((2 << 20) + 20 * PART)
+    const first = requestsIn(seen.inner.output).map(({ cookie }) => simpleReply(cookie, 0, '61'.repeat(PART)))
+    await answered(seen, Buffer.concat(first))
+    expect(all.heldBytes).toBe((2 << 20) + 9000 * PART)
+    expect(requestsIn(seen.inner.output)).toHaveLength(20 + 256)
+    seen.inner.close()
+    expect(all.heldBytes).toBe(2 << 20)
   })
 })
 
