@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { expect, it } from 'vitest'
 import { parseConfig } from '../../../src/config/load.ts'
 import { createOverview } from '../../../src/gateway/overview.ts'
+import { ProcessMemory } from '../../../src/gateway/process-memory.ts'
 import { NO_AUDIT } from '../../../src/observe/audit.ts'
 import { Telemetry } from '../../../src/observe/telemetry.ts'
 
@@ -22,7 +23,7 @@ async function metricNames(): Promise<ReadonlySet<string>> {
     doors: () => [],
     isDraining: () => false,
     lastReload: () => undefined,
-    gather: async () => [telemetry.families()],
+    gather: async () => [[...telemetry.families(), ...new ProcessMemory(1).families()]],
     traffic: async () => [],
     regions: async () => [],
     workers: 0,
@@ -53,7 +54,7 @@ it('README names each metric, and none that does not exist', async () => {
 
 it('metrics are named as Prometheus wants it', async () => {
   const telemetry = new Telemetry()
-  for (const { name, type, help } of telemetry.families()) {
+  for (const { name, type, help } of [...telemetry.families(), ...new ProcessMemory(1).families()]) {
     expect(name).toMatch(/^nbdgate_[a-z0-9_]+$/)
     expect([name, name.endsWith('_total')]).toEqual([name, type === 'counter'])
     expect(help).toMatch(/^[A-Z0-9].*\.$/)
