@@ -210,7 +210,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     preparing.apply(inForce)
     if (estate !== undefined) {
       conn = estate.number + RESERVED_NUMBERS
-      limits.restore(estate.places, estate.halfOpen)
+      limits.restore(estate.places, estate.halfOpen, estate.charged)
       control.restore(estate.holdings)
     }
     await own.apply(inForce, () => {})

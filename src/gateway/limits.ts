@@ -3,7 +3,7 @@ import type { MaxStartups } from '../config/startups.ts'
 import type { Offence, TurnedAway } from '../doors/door.ts'
 import { type Comer, Comers } from './comers.ts'
 import { placesOf } from './handed.ts'
-import { Penalties } from './penalties.ts'
+import { type Charged, Penalties } from './penalties.ts'
 
 export interface SessionLimits {
   readonly sessions: number
@@ -62,8 +62,17 @@ export class Limits {
     return this.#comers.list()
   }
 
-  /** Counts those that are there already, whatever the limits are; some of them half open. */
-  restore(places: readonly Comer[], halfOpen: number): void {
+  /** What is held against addresses. */
+  charged(): readonly Charged[] {
+    return this.#penalties.list()
+  }
+
+  /**
+   * Counts those that are there already, whatever the limits are; some of them half open. What was held against addresses
+   * still is.
+   */
+  restore(places: readonly Comer[], halfOpen: number, charged: readonly Charged[] = []): void {
+    this.#penalties.restore(charged)
     this.#halfOpen += halfOpen
     for (const [address, count, door] of places) {
       this.#comers.add(address, door, count)

@@ -15,6 +15,9 @@ interface Penalty {
   isInForce: boolean
 }
 
+/** What is held against a source, and for how long still; `isInForce`: nobody is let in from there. */
+export type Charged = readonly [source: string, leftMs: number, isInForce: boolean]
+
 /** Addresses that keep failing, and until when nobody is let in from there. */
 export class Penalties {
   readonly #now: () => number
@@ -47,6 +50,24 @@ export class Penalties {
     return false
   }
 
+  /** All that is not over yet, the oldest first. */
+  list(): readonly Charged[] {
+    const now = this.#now()
+    return [...this.#known].flatMap(([source, { untilMs, isInForce }]): Charged[] =>
+      untilMs > now ? [[source, untilMs - now, isInForce]] : [],
+    )
+  }
+
+  /** What another has listed is held here too, by these rules: for no longer than they say, and nothing without any. */
+  restore(charged: readonly Charged[]): void {
+    const rules = this.#rules
+    if (rules === undefined) return
+    const now = this.#now()
+    for (const [source, leftMs, isInForce] of charged) {
+      this.#remember(source, { untilMs: now + Math.min(leftMs, rules.maxMs), isInForce })
+    }
+  }
+
   charge(address: string, offence: Offence): void {
     const rules = this.#rules
     if (rules === undefined || this.#isExempt(address)) return
@@ -56,8 +77,12 @@ export class Penalties {
     const goesOn = before !== undefined && before.untilMs > now
     const untilMs = Math.min((goesOn ? before.untilMs : now) + rules.costMs[offence], now + rules.maxMs)
     const isInForce = (goesOn && before.isInForce) || untilMs - now >= rules.minMs
+    this.#remember(source, { untilMs, isInForce })
+  }
+
+  #remember(source: string, penalty: Penalty): void {
     this.#known.delete(source)
-    this.#known.set(source, { untilMs, isInForce })
+    this.#known.set(source, penalty)
     if (this.#known.size > MAX_SOURCES) for (const [oldest] of this.#known) return void this.#known.delete(oldest)
   }
 }

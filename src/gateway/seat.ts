@@ -92,6 +92,7 @@ export class Seat {
       number,
       places: this.#own.limits.list(),
       halfOpen: this.#own.limits.halfOpen,
+      charged: this.#own.limits.charged(),
       holdings: this.#own.control.holdings(),
       opened: [...this.#opened],
     }

@@ -1,7 +1,8 @@
 // SIGUSR2: another process takes the gateway over. Nobody is cut off, nobody is turned away, and both hold to one set of rules.
+import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect } from 'vitest'
 import { Opt, Rep } from '../../src/protocol/constants.ts'
@@ -135,6 +136,32 @@ requires('nbdkit', 'fio')('an upgrade', () => {
         [1, expect.stringContaining('no longer allowed')],
       ]),
     )
+  })
+
+  test('forgives nothing: who was kept out is kept out by the other process too', async ({ lab }) => {
+    const penalized = { 'per-source-penalties': { invalid: '5m', min: '1m', exempt: [] } }
+    const { running, tcp } = await lab.begin({ limits: penalized })
+    const stranger = '127.0.0.66'
+    /** Whether somebody from there is greeted. */
+    const knock = async (localAddress: string, bytes = Buffer.alloc(0)): Promise<boolean> => {
+      const socket = connect({ ...tcp, localAddress })
+      let greeting = 0
+      socket
+        .on('error', () => {})
+        .on('data', chunk => {
+          greeting += chunk.length
+          socket.end(bytes)
+        })
+      await once(socket, 'close')
+      return greeting > 0
+    }
+    expect(await knock(stranger, Buffer.alloc(64, 0xee))).toBe(true)
+    await waitFor('a penalty', async () => !(await knock(stranger)))
+    const heir = await upgrade(running)
+    await waitFor('the other process alone', () => !isAlive(running.pid))
+    for (let each = 0; each < 3; each++) expect(await knock(stranger)).toBe(false)
+    expect(await knock('127.0.0.67')).toBe(true)
+    expect(isAlive(heir)).toBe(true)
   })
 
   test('changes nothing when the other process does not come up', async ({ lab }) => {

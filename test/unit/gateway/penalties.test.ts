@@ -84,6 +84,44 @@ describe('penalties', () => {
     expect(known.holds('192.0.2.1')).toBe(false)
   })
 
+  it('go on in another process for as long as they would have, and add up there', () => {
+    const old = penalties()
+    old.known.charge('192.0.2.9', 'authfail')
+    old.clock.now += 10
+    old.known.charge('192.0.2.1', 'invalid')
+    old.known.charge('2001:db8:0:1::1', 'invalid')
+    old.known.charge('192.0.2.2', 'grace-exceeded')
+    old.clock.now += 8
+    const listed = old.known.list()
+    expect(listed.map(([, leftMs, isInForce]) => [leftMs, isInForce])).toEqual([
+      [12, true],
+      [12, true],
+      [2, false],
+    ])
+    const { clock, known } = penalties()
+    known.restore(JSON.parse(JSON.stringify(listed)))
+    const held = (): boolean[] => ['192.0.2.1', '2001:db8:0:1::2', '192.0.2.2', '192.0.2.9'].map(of => known.holds(of))
+    expect(held()).toEqual([true, true, false, false])
+    known.charge('192.0.2.2', 'invalid')
+    clock.now += 11
+    expect(held()).toEqual([true, true, true, false])
+    clock.now += 1
+    expect(held()).toEqual([false, false, true, false])
+  })
+
+  it('of another process hold by the rules of this one', () => {
+    const { known: old } = penalties()
+    for (const address of ['192.0.2.1', '192.0.2.17']) for (let n = 0; n < 9; n++) old.charge(address, 'invalid')
+    const none = new Penalties(undefined)
+    none.restore(old.list())
+    expect([none.list(), none.holds('192.0.2.1')]).toEqual([[], false])
+    const { clock, known } = penalties({ maxMs: 30, exempt: [network('192.0.2.0/28')] })
+    known.restore(old.list())
+    expect([known.holds('192.0.2.1'), known.holds('192.0.2.17')]).toEqual([false, true])
+    clock.now += 30
+    expect(known.holds('192.0.2.17')).toBe(false)
+  })
+
   it('are remembered of 65,536 sources, the latest', () => {
     const { known } = penalties()
     const address = (n: number): string => `10.${n >> 16}.${(n >> 8) & 0xff}.${n & 0xff}`

@@ -71,6 +71,7 @@ describe('a seat', () => {
         [undefined, 1, '/run/nbd.sock'],
       ],
       halfOpen: 2,
+      charged: [],
       holdings: [{ name: 'disk', visit: visit(4, 1), lease: 'write', sinceMs: expect.any(Number) }],
       opened: [[4, { conn: 4, who: 'uid:1' }]],
     })
