@@ -1,6 +1,7 @@
 /** Extended headers on both sides of a relay: nothing is split, merged or rewritten beyond cookies and context ids. */
 import { afterEach, describe, expect, it, vi } from 'vitest'
 import { Relay } from '../../../src/relay/relay.ts'
+import { SessionMemory } from '../../../src/relay/session-memory.ts'
 import { Throttle } from '../../../src/relay/throttle.ts'
 import { everySplit, FakeStream, hex, nextTurn, settled } from '../../support/bytes.ts'
 import {
@@ -285,7 +286,14 @@ describe('an upstream with extended headers that dies', () => {
     }
     const [client, upstream] = [new FakeStream(), new FakeStream()]
     const contextIds = new Map([[7, 0]])
-    const options = { ...EXTENDED, sizeBytes: 4n * TIB, flags: ALL_FLAGS | 0x1000, contextIds, resume }
+    const options = {
+      ...EXTENDED,
+      sizeBytes: 4n * TIB,
+      flags: ALL_FLAGS | 0x1000,
+      contextIds,
+      resume,
+      memory: new SessionMemory(),
+    }
     const relay = new Relay({ ...options, client, upstream, early: Buffer.alloc(0), throttle: new Throttle() })
     const session = { client, upstream, relay, end: relay.run() }
     const all = [
