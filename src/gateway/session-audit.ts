@@ -39,13 +39,14 @@ export class SessionAudit {
     this.#visitor = visitor
   }
 
-  /** Once for each export and reason: a client may ask for the same thing over and over. */
-  refused(asker: Asker, refused: RefusedSession): void {
+  /** Once for each export and reason: a client may ask for the same thing over and over. Whether it was the first time. */
+  refused(asker: Asker, refused: RefusedSession): boolean {
     const facts = { ...refused, ...(refused.export !== undefined && { export: printable(refused.export) }) }
     const key = JSON.stringify([facts.export, facts.reason])
-    if (this.#told.has(key)) return
+    if (this.#told.has(key)) return false
     this.#told.add(key)
     this.#audit.note('session refused', { ...this.#base(asker), decision: 'refused', ...facts })
+    return true
   }
 
   /** Before the visitor gets the export. @throws AuditError when nobody may get in unseen */

@@ -175,8 +175,8 @@ export class SessionHost implements Host<OpenExport> {
   /** Says no in the log and in the audit trail; the visitor is answered by others. */
   refused(no: RefusedSession & { readonly export: string }): void {
     this.#context.log.warn({ ...this.#base, ...no, export: printable(no.export) }, 'refused')
-    this.audit.refused(this.#asker, no)
-    this.#context.charge(offenceOfRefusal(no.reason))
+    // INFO and GO for the same name are one attempt: nbdinfo asks three times.
+    if (this.audit.refused(this.#asker, no)) this.#context.charge(offenceOfRefusal(no.reason))
   }
 
   /** TLS has turned the visitor down: whoever it was. What scanners do is no attempt to come in. */

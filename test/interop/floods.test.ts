@@ -87,6 +87,26 @@ test('certificates that nobody knows are held against an address, exports that t
   await client.disconnect()
 })
 
+test('a name that is asked for again and again in one connection is held against an address once', async ({
+  pki,
+  start,
+}) => {
+  const running = await start({ 'per-source-penalties': { authfail: '4m', min: '9m', exempt: [] } })
+  const port = running.port('tls')
+  const client = await greeted({ host: '127.0.0.1', port })
+  await client.startTls(tlsOptions(pki.alice))
+  const isUnknown = async (option: number, name: string): Promise<void> =>
+    expect((await client.option(option, infoData(name))).at(-1)?.type).toBe(Rep.ERR_UNKNOWN)
+  for (let each = 0; each < 3; each++) {
+    await isUnknown(Opt.INFO, 'no such disk')
+    await isUnknown(Opt.GO, 'no such disk')
+  }
+  await enterAlice(port, tlsOptions(pki.alice))
+  for (const name of ['another', 'a third one']) await isUnknown(Opt.GO, name)
+  await waitFor('a penalty', async () => !(await knock(port, '127.0.0.1', Buffer.alloc(0))).wasGreeted)
+  await client.disconnect()
+})
+
 test('half-open connections take the places of others only up to `full`', async ({ pki, start }) => {
   const running = await start({
     sessions: 100,
