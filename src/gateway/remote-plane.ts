@@ -11,20 +11,26 @@ export function remoteControl(policy: LocalControl, link: Link<MainCalls>): Cont
     visible: asker => policy.visible(asker),
     decide: (name, asker) => policy.decide(name, asker),
     explain: (name, asker) => policy.explain(name, asker),
-    acquire: async (name, visit, signal) => {
-      const giveUp = (): void => link.tell('giveUp', visit.conn)
-      const place = link.ask('acquire', name, visit)
-      if (signal.aborted) giveUp()
-      signal.addEventListener('abort', giveUp)
-      try {
-        return await place
-      } finally {
-        signal.removeEventListener('abort', giveUp)
-      }
-    },
+    acquire: (name, visit, signal) => acquireThrough(link, name, visit, signal),
     look: (name, visit) => link.ask('look', name, visit),
     leaving: conn => link.tell('leaving', conn),
     release: (name, visit) => link.tell('release', name, visit),
+  }
+}
+
+/** Asks another process for a place, and tells it when that is not wanted any more. */
+export async function acquireThrough(
+  link: Link<MainCalls>,
+  ...[name, visit, signal]: Parameters<Control['acquire']>
+): ReturnType<Control['acquire']> {
+  const giveUp = (): void => link.tell('giveUp', visit.conn)
+  const place = link.ask('acquire', name, visit)
+  if (signal.aborted) giveUp()
+  signal.addEventListener('abort', giveUp)
+  try {
+    return await place
+  } finally {
+    signal.removeEventListener('abort', giveUp)
   }
 }
 

@@ -12,6 +12,7 @@ import type { LocalControl, Place, Visit } from './control.ts'
 import type { Estate } from './estate.ts'
 import type { Limits } from './limits.ts'
 import type { Link } from './link.ts'
+import { acquireThrough } from './remote-plane.ts'
 
 type State =
   | { readonly kind: 'own' }
@@ -227,17 +228,7 @@ export class Seat {
         if (place.kind === 'taken') control.release(name, visit)
         return await this.#acquire(name, visit, signal)
       },
-      async link => {
-        const giveUp = (): void => link.tell('giveUp', visit.conn)
-        const place = link.ask('acquire', name, visit)
-        if (signal.aborted) giveUp()
-        signal.addEventListener('abort', giveUp)
-        try {
-          return await place
-        } finally {
-          signal.removeEventListener('abort', giveUp)
-        }
-      },
+      link => acquireThrough(link, name, visit, signal),
     )
   }
 
