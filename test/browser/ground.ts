@@ -38,7 +38,10 @@ export function pageConfig(exports: readonly Entry[], { admin = {}, ...more }: E
   return config([tcpDoor()], exports, { admin: { http: `${HOST}:0`, ...admin }, ...more })
 }
 
-async function watch(context: BrowserContext, url: string): Promise<Watched> {
+/** What is done to a page before it is loaded. */
+type Prepare = (page: Page) => Promise<unknown>
+
+async function watch(context: BrowserContext, url: string, prepare: Prepare): Promise<Watched> {
   const page = await context.newPage()
   page.setDefaultTimeout(PATIENCE_MS)
   const problems: string[] = []
@@ -52,6 +55,7 @@ async function watch(context: BrowserContext, url: string): Promise<Watched> {
       document.documentElement.dataset.violation = `${violatedDirective} ${sourceFile}:${lineNumber}`
     })
   })
+  await prepare(page)
   await page.goto(url)
   const violation = (): Promise<string | undefined> => page.evaluate(() => document.documentElement.dataset.violation)
   return {
@@ -88,9 +92,13 @@ export const test = base
     onCleanup(async () => {
       for (const context of contexts) await within(context.close(), CLOSE_MS)
     })
-    return async (url: string, options: BrowserContextOptions = {}): Promise<Watched> => {
+    return async (
+      url: string,
+      options: BrowserContextOptions = {},
+      prepare: Prepare = async () => {},
+    ): Promise<Watched> => {
       const context = await browser.newContext(options)
       contexts.push(context)
-      return await watch(context, url)
+      return await watch(context, url, prepare)
     }
   })

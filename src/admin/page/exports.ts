@@ -18,6 +18,7 @@ export function exportTable(
   book: TrafficBook,
   choose: (name: string) => void,
   chosen: () => string | undefined,
+  filter: HTMLInputElement,
 ): LiveTable<ExportFacts> {
   const last = (name: string, series: 'read' | 'written' | 'p50' | 'p99'): number | undefined =>
     book.of(labelOf(name)).last(series)
@@ -25,6 +26,7 @@ export function exportTable(
     caption: 'Exports',
     key: ({ name }) => name,
     empty: 'there are none',
+    filter,
     columns: [
       {
         head: 'Export',

@@ -4,7 +4,7 @@
  */
 import { make, setAttribute, setText } from './dom.ts'
 
-/** More rows than anybody reads; the rest is found by the filter. */
+/** More rows than anybody reads; the rest is found by the filter, or comes by sorting. */
 const MAX_ROWS = 400
 
 export interface Column<Item> {
@@ -30,6 +30,8 @@ export interface LiveTableOptions<Item> {
   readonly key: (item: Item) => string
   /** In place of rows. */
   readonly empty: string
+  /** Finds rows by a text in them. */
+  readonly filter?: HTMLInputElement
 }
 
 interface Cell {
@@ -62,16 +64,16 @@ export class LiveTable<Item> {
     const head = make('thead', { role: 'rowgroup' }, make('tr', { role: 'row' }, ...this.#heads))
     this.#table = make('table', { role: 'table', 'aria-label': options.caption }, head, this.#body)
     this.element = make('div', { class: 'live-table' }, this.#table, this.#note)
-  }
-
-  /** Shows rows that contain this text alone. */
-  filter(text: string): void {
-    this.#filter = text.trim().toLowerCase()
-    this.show(this.#items)
+    const { filter } = options
+    filter?.addEventListener('input', () => {
+      this.#filter = filter.value.trim().toLowerCase()
+      this.show(this.#items)
+    })
   }
 
   show(items: readonly Item[]): void {
     this.#items = items
+    const { filter, empty } = this.#options
     const meant = this.#sorted(items.filter(item => this.#isMeant(item)))
     const shown = meant.slice(0, MAX_ROWS)
     // First, so that all who come after them stay where they are.
@@ -85,8 +87,9 @@ export class LiveTable<Item> {
     }
     this.#table.hidden = shown.length === 0
     const rest = meant.length - shown.length
-    const none = items.length === 0 ? this.#options.empty : 'nothing matches'
-    setText(this.#note, meant.length === 0 ? none : rest > 0 ? `and ${rest} more: the filter finds them` : '')
+    const none = items.length === 0 ? empty : 'nothing matches'
+    const way = filter === undefined ? 'come by sorting' : 'are found by the filter'
+    setText(this.#note, meant.length === 0 ? none : rest > 0 ? `${rest} more ${way}` : '')
   }
 
   #removeAllBut(keys: ReadonlySet<string>): void {

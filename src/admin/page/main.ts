@@ -29,6 +29,8 @@ const MAP_MS = 400
 /** What changes seldom is asked for with every so many looks, and when others are there than before. */
 const SELDOM = 5
 const AGAIN_MS = 1500
+/** Fewer need no filter. */
+const FEW_EXPORTS = 12
 const LATELY_MS = 5 * 60_000
 
 interface AboutAnswer extends GatewayFacts {
@@ -53,6 +55,7 @@ class Page {
     this.#book,
     name => this.#choose(name),
     () => this.#detail.name,
+    byId('export-filter', HTMLInputElement),
   )
   readonly #leaseTable = leaseTable()
   readonly #refusalTable = refusalTable()
@@ -98,10 +101,8 @@ class Page {
     byId('live', HTMLElement).hidden = false
     byId('sign-out', HTMLElement).hidden = !this.#api.hasToken
     const mayEnd = this.#gateway?.access === 'full'
-    this.#sessionTable = sessionTable(mayEnd ? id => void this.#end(id) : undefined)
+    this.#sessionTable = sessionTable(byId('filter', HTMLInputElement), mayEnd ? id => void this.#end(id) : undefined)
     byId('sessions', HTMLElement).append(this.#sessionTable.element)
-    const filter = byId('filter', HTMLInputElement)
-    filter.addEventListener('input', () => this.#sessionTable?.filter(filter.value))
   }
 
   /** Looks again and again, whatever becomes of it. A gateway that takes long to answer is asked less often. */
@@ -182,6 +183,8 @@ class Page {
     if (gateway?.version !== this.#gateway?.version) location.reload()
     this.#gateway = gateway
     this.#exports = exports?.exports ?? []
+    const filter = byId('export-filter', HTMLInputElement)
+    filter.hidden = this.#exports.length <= FEW_EXPORTS && filter.value === ''
     this.#certificates = byEnd(certificates?.certificates ?? [])
     this.#certificateTable.show(this.#certificates)
     const isThere = this.#exports.some(({ name }) => name === this.#detail.name)

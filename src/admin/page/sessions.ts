@@ -30,7 +30,7 @@ export class SessionRates {
 }
 
 /** The table of sessions; `end`: what ends one, where that can be asked for. */
-export function sessionTable(end: ((id: number) => void) | undefined): LiveTable<SessionRow> {
+export function sessionTable(filter: HTMLInputElement, end: ((id: number) => void) | undefined): LiveTable<SessionRow> {
   const columns: readonly Column<SessionRow>[] = [
     { head: 'ID', text: ({ id }) => String(id), order: ({ id }) => id, isNumber: true },
     {
@@ -98,5 +98,6 @@ export function sessionTable(end: ((id: number) => void) | undefined): LiveTable
     columns: end === undefined ? columns : [...columns, action],
     key: ({ id }) => String(id),
     empty: 'nobody is on an export',
+    filter,
   })
 }
