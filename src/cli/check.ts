@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import { ConfigError } from '../config/errors.ts'
 import { type Loaded, loadAll } from './load.ts'
+import { plural } from './plural.ts'
 
 /** `nbdgate check`: all that `serve` would find wrong before it opens a door. */
 export function checkCommand(): Command {
@@ -16,8 +17,12 @@ export function checkCommand(): Command {
       const { config, warnings } = loadAll(file, { strict: true })
       for (const warning of warnings) process.stdout.write(`warning: ${warning}\n`)
       const { discoveries = [] } = config
-      const listed = discoveries.length === 0 ? '' : `, and those that ${discoveries.length} upstreams list`
-      process.stdout.write(`${file}: fine: ${config.doors.length} doors, ${config.exports.length} exports${listed}\n`)
+      const listed =
+        discoveries.length === 0
+          ? ''
+          : `, and those that ${plural(discoveries.length, 'upstream')} list${discoveries.length === 1 ? 's' : ''}`
+      const found = `${plural(config.doors.length, 'door')}, ${plural(config.exports.length, 'export')}${listed}`
+      process.stdout.write(`${file}: fine: ${found}\n`)
     })
 }
 

@@ -42,7 +42,8 @@ async function doorFinding(door: DoorConfig, running: boolean): Promise<Finding>
 }
 
 function taken(name: string, running: boolean, todo: string): Finding {
-  return running ? fine('doors', `${name}: in use`) : problem('doors', `${name}: the address is in use`, todo)
+  if (running) return fine('doors', `${name}: in use`)
+  return problem('doors', `${name}: the address is in use`, `${todo} (if it is this gateway: an admin.socket says so)`)
 }
 
 /** The error code of listening, undefined if that works. */

@@ -16,6 +16,7 @@ import { runtimeFindings } from './doctor-runtime.ts'
 import { upstreamFindings } from './doctor-upstreams.ts'
 import { UsageError } from './errors.ts'
 import { loadAll } from './load.ts'
+import { plural } from './plural.ts'
 
 interface DoctorFlags {
   readonly config?: string
@@ -42,7 +43,7 @@ export function doctorCommand(): Command {
         return
       }
       const colours = hasColours(process.stdout)
-      const summary = `${problems} problems, ${warnings} warnings`
+      const summary = `${plural(problems, 'problem')}, ${plural(warnings, 'warning')}`
       process.stdout.write(`${[...findings.flatMap(each => lines(each, colours)), summary].join('\n')}\n`)
     })
 }

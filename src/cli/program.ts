@@ -42,6 +42,7 @@ export async function run(argv: readonly string[]): Promise<number> {
   const root = program(argv.some(word => word === '--version' || word === '-V') ? versionText() : VERSION)
   // Subcommands exit the process on their own errors unless each is told not to.
   for (const command of withChildren(root)) command.exitOverride()
+  for (const output of [process.stdout, process.stderr]) output.off('error', isLeft).on('error', isLeft)
   try {
     await root.parseAsync([...argv])
     return typeof process.exitCode === 'number' ? process.exitCode : Exit.FINE
@@ -52,6 +53,11 @@ export async function run(argv: readonly string[]): Promise<number> {
     process.stderr.write(text)
     return code
   }
+}
+
+/** Whoever reads a pipe may leave before the end (`| head`): the rest is for nobody, and that is no failure. */
+function isLeft(error: Error): void {
+  if (!('code' in error && error.code === 'EPIPE')) throw error
 }
 
 /** Asked for only where it is shown: it loads a part of ssh2. */

@@ -1,6 +1,7 @@
 /** What `nbdgate top` shows: lines for a screen of any size. Knows nothing of terminals but their size and colours. */
 import { bytesText } from './connect-progress.ts'
 import { type Column, cut, fitTable } from './fit-table.ts'
+import { plural } from './plural.ts'
 import { sessionColumns } from './session-table.ts'
 import type { Sort, TopRow } from './top-rows.ts'
 
@@ -79,6 +80,6 @@ function summary(rows: readonly TopRow[], sort: Sort, reversed: boolean): string
   const written = bytesText(sum(({ writtenPerSecond }) => writtenPerSecond))
   const lost = rows.filter(({ upstreamLost }) => upstreamLost).length
   const waiting = lost === 0 ? '' : lost === 1 ? ', 1 waits for its upstream' : `, ${lost} wait for their upstream`
-  const count = `${rows.length} ${rows.length === 1 ? 'session' : 'sessions'}${waiting}`
+  const count = `${plural(rows.length, 'session')}${waiting}`
   return `${count}, read ${read}/s, written ${written}/s, by ${sort}${reversed ? ', reversed' : ''}`
 }

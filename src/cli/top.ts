@@ -16,23 +16,26 @@ const GLANCE_MS = 1000
 interface TopFlags extends AdminFlags {
   readonly interval: number
   readonly sort: Sort
+  readonly json?: boolean
 }
 
 export function topCommand(): Command {
   return onGateway('top', 'who moves what, live; on a pipe one table')
     .option('--interval <seconds>', 'between two looks', parseInterval, 1)
     .addOption(new Option('--sort <key>', 'what comes first').choices(SORTS).default('traffic'))
+    .option('--json', 'what each session moves in a second, as JSON, once')
     .action(top)
 }
 
 async function top(flags: TopFlags): Promise<void> {
   const { stdin, stdout } = process
-  if (stdin.isTTY && stdout.isTTY) await new Top(flags).run()
+  if (stdin.isTTY && stdout.isTTY && flags.json !== true) await new Top(flags).run()
   else {
     const [before, beganMs] = [await askSessions(flags), performance.now()]
     await delay(GLANCE_MS)
     const looks = { before, now: await askSessions(flags), seconds: (performance.now() - beganMs) / 1000 }
-    stdout.write(topTable(sortRows(topRows(looks), flags.sort), Date.now()))
+    const rows = sortRows(topRows(looks), flags.sort)
+    stdout.write(flags.json === true ? `${JSON.stringify(rows, undefined, 2)}\n` : topTable(rows, Date.now()))
   }
 }
 

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process'
 import { once as finished } from 'node:events'
 import { existsSync, readFileSync } from 'node:fs'
 import { stat, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Opt } from '../../src/protocol/constants.ts'
@@ -13,6 +14,7 @@ import { type RunResult, run } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
 import { startNbdkit } from '../support/servers.ts'
 import { isConnectable, waitFor } from '../support/wait.ts'
+import { session } from '../unit/admin/managed.ts'
 import { config, tcpDoor } from './configs.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
 
@@ -107,6 +109,35 @@ test('a socket that somebody listens on is not taken, one that was left behind i
   expect((await nbdgate('sessions', '--socket', setup.socket)).code).toBe(0)
 })
 
+test('10,000 sessions are listed, also to somebody who reads the first line only', async ({ dir }) => {
+  const sessions = Array.from({ length: 10_000 }, (_, at) => ({ ...session(at + 1), who: `cert:cn=client${at}` }))
+  const server = createServer((_, answer) => answer.end(JSON.stringify({ sessions })))
+  const socket = join(dir, 'many.sock')
+  await finished(server.listen(socket), 'listening')
+  try {
+    const { code, stdout } = await nbdgate('sessions', '--socket', socket)
+    const lines = stdout.trimEnd().split('\n')
+    expect([code, lines.length]).toEqual([0, 10_001])
+    expect(lines[10_000]).toMatch(/^10000 +cert:cn=client9999 /)
+    const piped = (command: string, reader: string): Promise<RunResult> =>
+      run([
+        'bash',
+        '-c',
+        `'${process.execPath}' '${MAIN}' ${command} --socket '${socket}' | ${reader}; echo "$PIPESTATUS"`,
+      ])
+    const count = `'${process.execPath}' -p 'JSON.parse(require("fs").readFileSync(0)).length'`
+    expect((await piped('sessions --json', count)).stdout).toBe('10000\n0\n')
+    expect((await nbdgate('top', '--socket', socket)).stdout.split('\n')).toHaveLength(10_002)
+    for (const command of ['sessions', 'sessions --json', 'top']) {
+      const { stdout: said, stderr } = await piped(command, 'head -c 2')
+      expect([command, said.slice(2), stderr]).toEqual([command, '0\n', ''])
+    }
+  } finally {
+    server.close()
+    server.closeAllConnections()
+  }
+})
+
 test('without a socket to ask the commands are of no use', async ({ setup, dir }) => {
   expect(await nbdgate('sessions')).toMatchObject({ code: 2 })
   const file = join(dir, 'plain.yaml')
@@ -168,6 +199,9 @@ test('top shows who moves what, and ends a session after asking', async ({ setup
   const once = await nbdgate('top', ...where)
   expect(once).toMatchObject({ code: 0, stderr: '' })
   expect(once.stdout).toMatch(/^ID {2}WHO .*\n1 {3}address:127\.0\.0\.1 .*\n$/)
+  expect(JSON.parse((await nbdgate('top', '--json', ...where)).stdout)).toMatchObject([
+    { id: 1, export: 'disk', readPerSecond: 0, writtenPerSecond: 0, requestsPerSecond: 0, upstreamLost: false },
+  ])
   expect(await nbdgate('top', '--sort', 'nothing', ...where)).toMatchObject({ code: 2 })
   expect(await nbdgate('top', '--interval', '0', ...where)).toMatchObject({ code: 2 })
 

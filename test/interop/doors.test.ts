@@ -122,7 +122,7 @@ describe('a configuration that can not be used', () => {
     const doors = [tlsDoor(pki), { unix: './nbd.sock' }]
     const { code, stdout, stderr } = await refused(config(doors, [disk]), ['check'])
     expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(stdout).toContain('fine: 2 doors, 1 exports')
+    expect(stdout).toContain('fine: 2 doors, 1 export')
     expect(existsSync(join(dir, 'nbd.sock'))).toBe(false)
   })
 })

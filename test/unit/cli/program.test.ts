@@ -98,7 +98,7 @@ describe('a configuration', () => {
     const file = configure('version: 1\ndoors: [{ unix: nbd.sock }]\nexports: []\n')
     expect(await nbdgate('check', file)).toEqual({
       code: 0,
-      stdout: `${file}: fine: 1 doors, 0 exports\n`,
+      stdout: `${file}: fine: 1 door, 0 exports\n`,
       stderr: '',
     })
   })
