@@ -76,6 +76,38 @@ describe("README's configuration reference", () => {
   })
 })
 
+describe("README's defaults", () => {
+  /** Each key that the schema has a plain default for. */
+  function defaultsOf(schema: unknown, path = ''): (readonly [key: string, value: string])[] {
+    if (!isRecord(schema)) return []
+    const properties = isRecord(schema.properties) ? Object.entries(schema.properties) : []
+    const own = properties.flatMap(([key, value]) => {
+      const at = path === '' ? key : `${path}.${key}`
+      const plain = isRecord(value) ? value.default : undefined
+      const isTold = ['string', 'number', 'boolean'].includes(typeof plain) && plain !== ''
+      return [...(isTold ? [[at, String(plain)] as const] : []), ...defaultsOf(value, at)]
+    })
+    const choices = [schema.anyOf, schema.oneOf, schema.allOf].flatMap(list => (Array.isArray(list) ? list : []))
+    return [...own, ...choices.flatMap(choice => defaultsOf(choice, path)), ...defaultsOf(schema.items, `${path}[]`)]
+  }
+
+  it('are those of the schema', () => {
+    const cells = new Map(
+      [...chapter('Configuration reference').matchAll(/^\| `([^`]+)` \| (.*?) \|/gm)].map(([, key, cell]) => [
+        key,
+        cell,
+      ]),
+    )
+    const defaults = [...new Map(defaultsOf(jsonSchema()).map(each => [each.join(' '), each])).values()]
+    expect(defaults.length).toBeGreaterThan(20)
+    const wrong = defaults.filter(([key, value]) => {
+      const words = (cells.get(key) ?? '').split(/[\s:,]+/).map(word => word.replace(/^[`"]+|[`"]+$/g, ''))
+      return !words.includes(value)
+    })
+    expect(wrong).toEqual([])
+  })
+})
+
 describe("README's configurations", () => {
   const blocks = [...readme.matchAll(/^```yaml\n(version: 1\n[\s\S]*?)^```$/gm)].map(match => match[1] ?? '')
 
