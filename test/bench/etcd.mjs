@@ -1,7 +1,9 @@
 // `node test/bench/etcd.mjs`: what leases in etcd cost beside leases in memory, in one run: how long a writer waits for its
-// lease (connect to the answer to GO), and whether relaying is any slower. Three members of etcd on the loopback.
+// lease (connect to the answer to GO), and whether relaying is any slower. Three members of etcd on the loopback. What two
+// processes of the same program differ by is seen beside it: leases in memory are there twice, as `memory` and `again`,
+// and each kind has several gateways, which take turns.
 //
-//   --rounds N   --node PATH
+//   --rounds N   --gateways N   --node PATH
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -11,8 +13,9 @@ import { canConnect, freePort, median, run, start, stopAll, timed, waitFor } fro
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
-const ROUNDS = Number(option('--rounds', '5'))
+const ROUNDS = Number(option('--rounds', '9'))
 const NODE = option('--node', process.execPath)
+const GATEWAYS = Number(option('--gateways', '3'))
 const TIMES = 200
 const MIB = 256
 
@@ -32,15 +35,19 @@ async function main() {
   for (const file of [disk, content]) await run(['sh', '-c', `head -c ${MIB}M /dev/urandom > ${file}`])
   start(['nbdkit', '-f', '-U', storage, 'file', disk], join(dir, 'nbdkit.log'))
   const etcd = await startEtcd()
-  const peers = {
-    memory: await startGateway('memory', storage),
-    etcd: await startGateway({ etcd, name: 'one' }, storage),
+  const peers = { memory: [], again: [], etcd: [] }
+  for (let nth = 0; nth < GATEWAYS; nth++) {
+    peers.memory.push(await startGateway('memory', storage))
+    peers.again.push(await startGateway('memory', storage))
+    // Each has an etcd of its own name: they are not to wait for each other's sessions.
+    peers.etcd.push(await startGateway({ etcd, name: `gateway-${nth}`, prefix: `/nbdgate-${nth}/` }, storage))
   }
-  await waitFor(async () => (await enter(peers.etcd).catch(() => undefined)) !== undefined)
+  for (const port of peers.etcd) await waitFor(async () => (await enter(port).catch(() => undefined)) !== undefined)
+  const kinds = Object.keys(peers)
 
   const waits = { memory: [], etcd: [] }
   for (let time = 0; time < TIMES; time++)
-    for (const peer of ['memory', 'etcd']) waits[peer].push(await enter(peers[peer]))
+    for (const peer of ['memory', 'etcd']) waits[peer].push(await enter(peers[peer][time % GATEWAYS]))
   for (const [peer, list] of Object.entries(waits)) {
     const sorted = list.toSorted((a, b) => a - b)
     const worst = sorted[Math.floor(0.99 * sorted.length)]
@@ -58,19 +65,22 @@ async function main() {
     'randwrite 4 KiB, depth 1 (1/s)': port => fio(port, 'randwrite', 1),
   }
   for (const [name, measure] of Object.entries(measures)) {
-    const samples = { memory: [], etcd: [] }
-    for (let round = -1; round < ROUNDS; round++) {
-      for (const peer of round % 2 === 0 ? ['memory', 'etcd'] : ['etcd', 'memory']) {
-        const value = await measure(peers[peer])
+    const samples = { memory: [], again: [], etcd: [] }
+    // The first turn of each gateway is not counted; who begins a round changes.
+    for (let round = -GATEWAYS; round < ROUNDS; round++) {
+      const first = (round + GATEWAYS) % kinds.length
+      for (const peer of [...kinds.slice(first), ...kinds.slice(0, first)]) {
+        const value = await measure(peers[peer][(round + GATEWAYS) % GATEWAYS])
         if (round >= 0) samples[peer].push(value)
       }
     }
-    const [plain, kept] = [median(samples.memory), median(samples.etcd)]
-    const speed = name.includes('1/s') ? kept / plain : plain / kept
-    const spread = Object.values(samples).map(list => (Math.max(...list) / Math.min(...list)).toFixed(2))
+    const [plain, again, kept] = kinds.map(peer => median(samples[peer]))
+    const speed = other => (name.includes('1/s') ? other / plain : plain / other).toFixed(2)
+    const spread = kinds.map(peer => (Math.max(...samples[peer]) / Math.min(...samples[peer])).toFixed(2))
     const digits = name.includes('1/s') ? 0 : 3
     const values = `memory ${plain.toFixed(digits)}, etcd ${kept.toFixed(digits)}`
-    console.log(`${name}: ${values}  ->  ${speed.toFixed(2)} × (largest / smallest: ${spread.join(', ')})`)
+    const beside = `etcd ${speed(kept)} ×, memory again ${speed(again)} ×`
+    console.log(`${name}: ${values}  ->  ${beside} (largest / smallest: ${spread.join(', ')})`)
   }
 }
 
