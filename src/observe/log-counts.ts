@@ -80,6 +80,7 @@ const ENDS = [
   'kicked',
   'gateway stopped',
   'lease released',
+  'worker died',
   'bug',
 ]
 
@@ -112,6 +113,8 @@ export class LogCounts {
   /** By result. */
   readonly reloads = new TallyMap(['result'])
   bugs = 0
+  /** Workers that have died, and are started again. */
+  workerDeaths = 0
   /** Undefined before the first one. */
   lastReload: 'reloaded' | 'failed' | undefined
   readonly #isExport: (name: string) => boolean
@@ -146,6 +149,7 @@ export class LogCounts {
     else if (message === 'reloaded') this.#reloaded('reloaded')
     else if (message === 'reload failed: all stays as it was') this.#reloaded('failed')
     else if (message === 'bug') this.bugs++
+    else if (message === 'worker died') this.workerDeaths++
   }
 
   #reloaded(result: 'reloaded' | 'failed'): void {

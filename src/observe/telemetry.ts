@@ -83,7 +83,8 @@ export class Telemetry {
   }
 
   #countFamilies(): readonly MetricFamily[] {
-    const { ends, refusals, upstreamFailures, reconnects, flushLosses, lines, reloads, bugs } = this.#counts
+    const { ends, refusals, upstreamFailures, reconnects, flushLosses, lines, reloads, bugs, workerDeaths } =
+      this.#counts
     return [
       counter('nbdgate_sessions_ended_total', 'Sessions that have ended, by why.', ends.values()),
       counter('nbdgate_refusals_total', 'Refusals by the stage they happened at and the reason.', refusals.values()),
@@ -105,6 +106,7 @@ export class Telemetry {
       counter('nbdgate_log_lines_total', 'Warnings and errors in the log.', lines.values()),
       counter('nbdgate_reloads_total', 'Reloads of the configuration by result.', reloads.values()),
       counter('nbdgate_bugs_total', 'Sessions that ended by a bug of the gateway.', [[bugs]]),
+      counter('nbdgate_worker_restarts_total', 'Workers that have died, and are started again.', [[workerDeaths]]),
     ]
   }
 }

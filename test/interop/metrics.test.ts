@@ -274,6 +274,8 @@ requires('promtool')('alerts', () => {
       fires('SshWithoutNativeCrypto', 1, { [`nbdgate_ssh_native_crypto{${at}}`]: '0x30' }),
       fires('FlushLoss', 1, { [losses]: '0x15 1x15' }),
       fires('FlushLoss', 0, { [losses]: '0x30' }),
+      fires('WorkerDied', 1, { [`nbdgate_worker_restarts_total{${at}}`]: '0x15 1x15' }),
+      fires('WorkerDied', 0, { [`nbdgate_worker_restarts_total{${at}}`]: '3x30' }),
     ]
     const file = join(dir, 'alerts.test.yaml')
     await writeFile(file, JSON.stringify({ rule_files: [rules], evaluation_interval: '1m', tests }))
