@@ -16,6 +16,7 @@ import { boundFloods } from './bounded-log.ts'
 import { DoorSet } from './door-set.ts'
 import type { Changed, Floor, Plane } from './floor.ts'
 import { GuardDesk } from './guard-desk.ts'
+import { LastCounts } from './last-counts.ts'
 import { LinkClosedError } from './link.ts'
 import { roomsElsewhere } from './prepared-door.ts'
 import { addressOf, type WorkerEnd, WorkerProcess } from './worker-process.ts'
@@ -43,6 +44,7 @@ export class WorkerFloor implements Floor {
   readonly #guards: GuardDesk
   /** By their numbers; one that has died is missing until there is another. */
   readonly #workers = new Map<number, WorkerProcess>()
+  readonly #counts = new LastCounts()
   #turn = 0
   #hasApplied = false
   #isDraining = false
@@ -110,8 +112,10 @@ export class WorkerFloor implements Floor {
   }
 
   async gather(): Promise<readonly (readonly MetricFamily[])[]> {
-    const workers = await this.#all(({ link }) => inTime(link.ask('families'), []))
-    return [this.#plane.telemetry.families(), ...workers]
+    const workers = await this.#all(async ({ link, worker }) =>
+      this.#counts.heard(worker, await inTime(link.ask('families'), [])),
+    )
+    return [this.#plane.telemetry.families(), ...workers, this.#counts.gone()]
   }
 
   async traffic(): Promise<readonly (readonly ExportTraffic[])[]> {
@@ -228,6 +232,7 @@ export class WorkerFloor implements Floor {
     if (this.#isStopping) return
     const { worker: number, pid } = worker
     this.#workers.delete(number)
+    this.#counts.died(number)
     this.#plane.log.error({ worker: number, pid, ...end, againInMs: pauseMs }, 'worker died')
     setTimeout(() => void this.#startAgain(number, Math.min(2 * pauseMs, LONGEST_PAUSE_MS)), pauseMs)
   }

@@ -177,6 +177,11 @@ requires('nbd-server', 'fio')('a worker that is killed', () => {
     const [doomed, other] = await listed(shared.socket)
     expect(doomed?.worker).not.toBe(other?.worker)
     expect(await enter(port, pki.alice)).toMatchObject({ kind: 'refused' })
+    const opened = async (): Promise<number> => {
+      const { text: metrics } = await ask(shared.socket, 'GET', '/metrics')
+      return Number(/^nbdgate_sessions_opened_total\{export="disk"\} (\d+)$/m.exec(metrics)?.[1])
+    }
+    expect(await opened()).toBe(2)
     signalTo(pidOf(running, doomed?.worker ?? 0), 'SIGKILL')
     await first.client.closed()
     expect(await running.waitForLog(({ msg }) => msg === 'worker died')).toMatchObject({
@@ -189,6 +194,8 @@ requires('nbd-server', 'fio')('a worker that is killed', () => {
       why: 'worker died',
     })
     await works(second.client)
+    // What it has counted stays in the sum.
+    expect(await opened()).toBe(2)
     // Its place is free, and bob's turn comes when alice's other session has gone too.
     const again = await entered(port, pki.alice)
     expect(await enter(port, pki.bob)).toMatchObject({ kind: 'refused' })
