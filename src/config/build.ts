@@ -207,6 +207,7 @@ function buildRules(checked: CheckedExport, builder: Builder, path: Path): Omit<
     ...(doors !== undefined && { doors }),
     limits,
     sharing: { mode: sharing, whenBusy, holder },
+    ...(checked.align && { align: true }),
     ...(checked['require-luks'] && { luks }),
     ...(hooks !== undefined && { hooks }),
     outage: { reconnectMs: checked.reconnect, replayBytes: checked['replay-buffer'] },

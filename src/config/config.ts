@@ -178,6 +178,8 @@ export interface ExportConfig {
   readonly luks?: LuksConfig
   /** Present where something has to be run before a session. */
   readonly hooks?: HooksConfig
+  /** Requests that are not whole blocks of the upstream are made so. */
+  readonly align?: true
   /** Absent: sessions end with their upstream. */
   readonly outage?: OutageConfig
   readonly source: string

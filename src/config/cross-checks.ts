@@ -61,6 +61,7 @@ export function crossCheck(root: unknown, options: CrossCheckOptions): readonly 
         ...luksProblems(map, path),
         ...hooksProblems(map, path, asMap(root)?.state !== undefined),
         ...outageProblems(map, path),
+        ...alignProblems(map, path),
         ...absentDoors(map.doors, [...path, 'doors'], doors),
         ...whoTexts(map, path).flatMap(who => groupProblems(who, groups) ?? whoProblems(who, doors, options)),
       ]
@@ -89,6 +90,13 @@ function outageProblems(map: Readonly<Record<string, unknown>>, path: Path): rea
   if (typeof reconnect === 'string' && !/[1-9]/.test(reconnect)) return no('`replay-buffer` needs `reconnect`')
   // What another node has written since would be overwritten.
   return sharing === 'cluster' ? no('`replay-buffer` can not stand beside `sharing: cluster`') : []
+}
+
+/** A write that is made of a read and a write undoes what somebody else has written in between. */
+function alignProblems(map: Readonly<Record<string, unknown>>, path: Path): readonly PathProblem[] {
+  if (map.align !== true || map.sharing !== 'cluster') return []
+  const message = '`align` can not stand beside `sharing: cluster`: two could write one block'
+  return [{ path: [...path, 'align'], at: 'key', message }]
 }
 
 function doorsOf(root: unknown): readonly Door[] {

@@ -233,6 +233,12 @@ const exportEntry = z.strictObject({
     .default('identity')
     .describe('What is one: an identity wherever it comes from, or an identity at one address.'),
   ...outageKeys,
+  align: z
+    .boolean()
+    .default(false)
+    .describe(
+      'Requests that are not whole blocks of the server are made so: of writes the blocks around are read first.',
+    ),
   'require-luks': z
     .boolean()
     .default(false)

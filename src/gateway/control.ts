@@ -38,6 +38,8 @@ export type Granted = Extract<Decision, { kind: 'granted' }> & {
   readonly rates: readonly Rate[]
   /** Only LUKS may go out. */
   readonly luks: LuksConfig | undefined
+  /** Requests that are not whole blocks are made so. */
+  readonly align: boolean
   /** What becomes of the session when its upstream dies. */
   readonly outage: OutageConfig
   /** What has to be run before the upstream is touched. */
@@ -199,9 +201,9 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
       const decision = rule(entry, asker)
       if (decision.kind === 'refused') return decision
       if (entry === undefined) return { kind: 'refused', reason: 'no such export' }
-      const { upstream, description, limits, luks, outage = NO_OUTAGE } = entry.config
+      const { upstream, description, limits, luks, align = false, outage = NO_OUTAGE } = entry.config
       const rates = [rateOf(exportKey(name), limits), rateOf(askerKey(name, asker), decision.limits)].flat()
-      return { ...decision, upstream, description, rates, luks, outage, hooks: hooksOf(entry.config) }
+      return { ...decision, upstream, description, rates, luks, align, outage, hooks: hooksOf(entry.config) }
     },
     explain: async (name, asker) => {
       const entry = entries.get(name)
@@ -265,10 +267,11 @@ const MANY_SESSIONS = 'this export has as many sessions as it may'
 /** Tells sessions of one gateway from those of others. */
 const PROCESS = randomUUID()
 
-function claimOf({ name, sharing }: ExportConfig, { asker, conn, peer }: Visit, access: Rights): Claim {
+function claimOf({ name, sharing, align }: ExportConfig, { asker, conn, peer }: Visit, access: Rights): Claim {
   const { identity } = asker
-  // Of whom nothing is known may be anybody: no two of them are one.
-  const key = nameOf(identity) === 'unknown' ? `session ${conn} of ${PROCESS}` : keyOf(identity)
+  // Of whom nothing is known may be anybody: no two of them are one. Nor are two connections whose writes are made whole
+  // blocks: what one has written into a block that the other has read would be gone.
+  const key = nameOf(identity) === 'unknown' || align === true ? `session ${conn} of ${PROCESS}` : keyOf(identity)
   const holder = sharing.holder === 'identity+address' ? `${key} from ${identity.address ?? ''}` : key
   return { session: conn, export: name, mode: sharing.mode, access, holder, who: nameOf(identity), peer }
 }

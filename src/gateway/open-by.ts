@@ -2,6 +2,7 @@ import type { StandingConfig, UpstreamConfig } from '../config/config.ts'
 import { upstreamText } from '../config/upstream-text.ts'
 import type { DialQueue } from '../upstreams/dial-queue.ts'
 import { UpstreamError } from '../upstreams/errors.ts'
+import { alignExport } from './align.ts'
 import { type OpenExport, type Opening, openExport } from './open-export.ts'
 import { splitExport } from './split-export.ts'
 import { spreadExport } from './spread-export.ts'
@@ -25,7 +26,8 @@ export async function openBy(
   const open = async (way: UpstreamConfig): Promise<OpenedBy> => {
     const opened = await dials.run(way, () => openExport({ ...opening, upstream: way }))
     const spread = await spreadExport(opened, { ...opening, upstream: way }, dials)
-    return { opened: await accept(splitExport(spread, opening.memory.joined)), way }
+    const { memory } = opening
+    return { opened: await accept(alignExport(splitExport(spread, memory.joined), memory.joined)), way }
   }
   if (upstream.kind !== 'ways') return await open(upstream)
   const failures: { readonly way: UpstreamConfig; readonly error: UpstreamError }[] = []

@@ -44,6 +44,8 @@ export interface OpenExport extends Opened {
   readonly upstreamFlags: number
   /** What every offset and length has to be a multiple of: the upstream was promised so. */
   readonly alignment: number
+  /** What they are made multiples of on the way to the upstream; 1: they are not. */
+  readonly alignBytes: number
   /** Most bytes of a READ or WRITE that the upstream takes in one; undefined: as many as any client may ask for. */
   readonly partBytes: number | undefined
 }
@@ -59,6 +61,8 @@ export interface Opening {
   readonly extendedHeaders?: boolean | undefined
   readonly contexts?: ContextWants | undefined
   readonly blockSize?: boolean | undefined
+  /** Requests that are not whole blocks of the upstream are to be made so. */
+  readonly align?: boolean | undefined
   /** Whether further connections of this visitor will be granted the same. */
   readonly canMultiply: boolean
   /** Whom an upstream with `proxy-protocol` is told of. */
@@ -89,6 +93,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
   const contextIds = new Map(wanted?.how === 'list' ? [] : contexts.map(({ id }, at) => [id, at]))
   // "NBD_FLAG_BLOCK_STATUS_PAYLOAD": with extended headers and contexts alone. Where heads are translated so is this.
   const canFilter = kinds.extended ? (facts.flags & TransmissionFlag.BLOCK_STATUS_PAYLOAD) !== 0 : kinds.upstream
+  const alignBytes = opening.align === true ? facts.blockSize.minimum : 1
   const filter = extendedHeaders === true && contextIds.size > 0 && canFilter
   return {
     name,
@@ -100,7 +105,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
       (cutFlags(facts.flags, rights, kinds) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN)) |
       (filter ? TransmissionFlag.BLOCK_STATUS_PAYLOAD : 0),
     upstreamFlags: facts.flags,
-    blockSize: cutSizes(facts.blockSize),
+    blockSize: { ...cutSizes(facts.blockSize), ...(alignBytes > 1 && { minimum: 1 }) },
     stream: facts.stream,
     rights,
     rule,
@@ -108,27 +113,30 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
     hasExtended: extendedHeaders === true,
     contexts: contexts.map(context => context.name),
     hasBlockSize: opening.blockSize !== false,
-    partBytes: partOf(facts.blockSize),
-    alignment: facts.keepsSizes ? facts.blockSize.minimum : 1,
+    // A request of the largest size may become longer.
+    partBytes: partOf(facts.blockSize) ?? (alignBytes > 1 ? MAX_PAYLOAD_BYTES : undefined),
+    alignment: facts.keepsSizes && alignBytes === 1 ? facts.blockSize.minimum : 1,
+    alignBytes,
     contextIds,
   }
 }
 
 /**
- * Extended headers are asked for where they would pass: not over several connections, nor where requests are split. There
- * the client's are translated.
+ * Extended headers are asked for where they would pass: not over several connections, nor where requests are split or aligned.
+ * There the client's are translated.
  */
 async function connect(opening: Opening) {
-  const { upstream, extendedHeaders } = opening
+  const { upstream, extendedHeaders, align } = opening
   const isOne = upstream.kind === 'file' || (upstream.connections ?? 1) <= 1
-  const first = await reach(opening, extendedHeaders === true && isOne)
+  const first = await reach(opening, extendedHeaders === true && isOne && align !== true)
   if (!first.extendedHeaders || partOf(first.blockSize) === undefined) return first
   bidFarewell(first.stream, 'extended transmission')
   return await reach(opening, false)
 }
 
 async function reach(opening: Opening, extendedHeaders: boolean) {
-  const { upstream, rights, structuredReplies, ssh, contexts, blockSize, lane, memory } = opening
+  const { upstream, rights, structuredReplies, ssh, contexts, lane, memory, align } = opening
+  const blockSize = align === true || opening.blockSize
   const header = proxyHeader(opening)
   const wants = { readOnly: rights === 'read', lane, memory: memory.file }
   return await within(CONNECT_MS, async signal => {

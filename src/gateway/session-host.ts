@@ -27,7 +27,7 @@ import type { Rate } from './rates.ts'
 import { refusal, shuttingDown } from './refusals.ts'
 import { type RefusedSession, SessionAudit } from './session-audit.ts'
 import { SessionPreparing } from './session-preparing.ts'
-import type { Standing } from './standing.ts'
+import { by, lossOf, type Standing } from './standing.ts'
 import { identityFacts, proxiedClient } from './visitor-facts.ts'
 import { besideOthers, type Dialled, WayBack, type WayBackOptions } from './way-back.ts'
 
@@ -149,7 +149,7 @@ export class SessionHost implements Host<OpenExport> {
     try {
       // Nor can somebody whose next connection finds something else behind the export, or whose writes may be made again
       // over what another connection has written and flushed since.
-      const isOneOfMany = granted.upstream.kind === 'ways' || granted.outage.replayBytes > 0
+      const isOneOfMany = granted.upstream.kind === 'ways' || granted.outage.replayBytes > 0 || granted.align
       const isAlone = ruling.hooks?.isAlone === true || isOneOfMany
       const canMultiply = place.lease !== undefined && !isAlone
       const opened =
@@ -219,8 +219,8 @@ export class SessionHost implements Host<OpenExport> {
     if (refused !== undefined) return { kind: 'gone', why: `login: ${refused}` }
     const ruling = await this.#context.control.decide(opened.name, this.#asker)
     if (ruling.kind === 'refused') return { kind: 'gone', why: `${ruling.reason}${by(ruling.rule)}` }
-    if (opened.rights === 'write' && ruling.rights === 'read')
-      return { kind: 'gone', why: `read only${by(ruling.rule)}` }
+    const loss = lossOf(opened, ruling)
+    if (loss !== undefined) return { kind: 'gone', why: loss }
     this.#limit(ruling.rates)
     const untilMs = Math.min(ruling.untilMs ?? Infinity, this.#identity.certificate?.notAfterMs ?? Infinity)
     return { kind: 'holds', untilMs: Number.isFinite(untilMs) ? untilMs : undefined }
@@ -311,7 +311,7 @@ export class SessionHost implements Host<OpenExport> {
       this.refused({ export: name, reason, rule })
       return refusal(reason === 'state' ? Rep.ERR_PLATFORM : Rep.ERR_POLICY, message)
     }
-    const { structuredReplies, extendedHeaders, contexts, blockSize } = wants
+    const { enter: _enter, gone: _gone, ...asked } = wants
     const { dials, log } = this.#context
     const client = proxiedClient(this.#visitor, this.#secured)
     this.#upstream = granted.upstream
@@ -321,10 +321,8 @@ export class SessionHost implements Host<OpenExport> {
       description,
       rights,
       rule,
-      structuredReplies,
-      extendedHeaders,
-      contexts,
-      blockSize,
+      ...asked,
+      align: granted.align,
       canMultiply,
       client,
       memory: this.#context.memory,
@@ -393,8 +391,4 @@ export class SessionHost implements Host<OpenExport> {
     this.throttle.use(this.#context.rates.take(rates))
     this.#context.rates.giveBack(before)
   }
-}
-
-function by(rule: string | undefined): string {
-  return rule === undefined ? '' : `, ${rule}`
 }

@@ -1,4 +1,4 @@
-import { type Cmd, Magic } from './constants.ts'
+import { Magic } from './constants.ts'
 import { ProtocolError } from './errors.ts'
 
 /** A request's head, 28 bytes; a WRITE is followed by `length` bytes of payload. */
@@ -40,7 +40,7 @@ export function decodeRequest(bytes: Buffer): Request {
 }
 
 /** A request's head. */
-export function encodeRequest(request: Request & { readonly type: Cmd }): Buffer {
+export function encodeRequest(request: Request): Buffer {
   const bytes = Buffer.allocUnsafe(REQUEST_SIZE)
   bytes.writeUInt32BE(Magic.REQUEST, RequestField.MAGIC)
   bytes.writeUInt16BE(request.flags, RequestField.FLAGS)

@@ -50,6 +50,14 @@ export function encodeChunk(chunk: Chunk & { readonly type: ReplyType }): Buffer
   return bytes
 }
 
+/** Head of an OFFSET_DATA chunk that is the whole reply; the data follow. */
+export function encodeDataChunk(cookie: bigint, offset: bigint, dataBytes: number): Buffer {
+  const head = { flags: ReplyFlag.DONE, type: ReplyType.OFFSET_DATA, cookie, lengthBytes: 8 + dataBytes }
+  const at = Buffer.alloc(8)
+  at.writeBigUInt64BE(offset)
+  return Buffer.concat([encodeChunk(head), at])
+}
+
 /**
  * An ERROR chunk that ends a reply.
  *

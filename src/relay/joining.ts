@@ -6,7 +6,7 @@
 import { Cmd, Err, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import { encodeSimpleReply, SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
-import { CHUNK_SIZE, ChunkField, encodeChunk, encodeErrorChunk } from '../protocol/structured-reply.ts'
+import { CHUNK_SIZE, ChunkField, encodeChunk, encodeDataChunk, encodeErrorChunk } from '../protocol/structured-reply.ts'
 import { type Grammar, Verdict } from './framer.ts'
 import type { Part, Parts, Whole } from './parts.ts'
 
@@ -169,12 +169,7 @@ export class JoiningGrammar implements Grammar {
       const reply = encodeErrorChunk(cookie, Err.IO, '')
       reply.writeUInt32BE(error, ChunkField.PAYLOAD)
       inject(reply)
-    } else {
-      const head = { flags: ReplyFlag.DONE, type: ReplyType.OFFSET_DATA, cookie, lengthBytes: DATA_HEAD + data.length }
-      const at = Buffer.alloc(DATA_HEAD)
-      at.writeBigUInt64BE(offset)
-      inject(Buffer.concat([encodeChunk(head), at]))
-    }
+    } else inject(encodeDataChunk(cookie, offset, data.length))
     if (error === 0 && data !== undefined) inject(data)
   }
 }
@@ -189,7 +184,7 @@ function fail(whole: Whole, error: number): void {
 }
 
 /** How much of a chunk's payload is judged with its head. @throws ProtocolError BAD_LENGTH */
-function payloadHead(type: number, length: number): number {
+export function payloadHead(type: number, length: number): number {
   const isError = (type & REPLY_TYPE_IS_ERROR) !== 0
   const isKnown = isError
     ? length >= ERROR_BYTES

@@ -53,7 +53,8 @@ export function writeNumber(number: number, bytes: Buffer, at: number): void {
   bytes.writeUInt32BE(number >>> 0, at + 4)
 }
 
-function numberAt(bytes: Buffer, at: number): number {
+/** The number that stands in place of a cookie at `at`. */
+export function numberAt(bytes: Buffer, at: number): number {
   return bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4)
 }
 

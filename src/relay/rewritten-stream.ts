@@ -27,6 +27,9 @@ export interface Rewriter {
 
   /** Nothing more comes either. */
   closed?(): void
+
+  /** Bytes that it keeps of what was written. */
+  heldBytes?(): number
 }
 
 /** Where it goes. */
@@ -56,7 +59,7 @@ export class RewrittenStream implements ByteStream {
   }
 
   get unsentBytes(): number {
-    return this.#inner.unsentBytes
+    return this.#inner.unsentBytes + this.#heldBytes
   }
 
   start(sink: ByteSink, expectedBytes?: () => number): void {
@@ -83,6 +86,8 @@ export class RewrittenStream implements ByteStream {
       queueMicrotask(() => this.#broken(bug))
     }
     this.#send(sent)
+    // What was answered at once: not here either.
+    if (this.#toSink.length > 0) queueMicrotask(() => this.#deliver())
   }
 
   cork(): void {
@@ -110,6 +115,7 @@ export class RewrittenStream implements ByteStream {
   readonly #ear: ByteSink = {
     data: chunk => {
       let failure: unknown
+      const wasHeld = this.#heldBytes > 0
       try {
         this.#rewriter.in(chunk)
       } catch (error) {
@@ -120,6 +126,7 @@ export class RewrittenStream implements ByteStream {
       this.#chunks.deliver(chunk, pieces, () => this.#sink)
       if (failure !== undefined) this.#broken(failure)
       else this.#send()
+      if (wasHeld && this.#heldBytes === 0) this.#sink?.drained()
     },
     ended: () => {
       try {
@@ -130,7 +137,19 @@ export class RewrittenStream implements ByteStream {
       }
     },
     closed: error => this.#close(error),
-    drained: () => this.#sink?.drained(),
+    drained: () => {
+      if (this.#heldBytes === 0) this.#sink?.drained()
+    },
+  }
+
+  get #heldBytes(): number {
+    return this.#rewriter.heldBytes?.() ?? 0
+  }
+
+  #deliver(): void {
+    const pieces = this.#toSink
+    this.#toSink = []
+    for (const piece of pieces) this.#sink?.data(piece)
   }
 
   #send(sent?: () => void): void {

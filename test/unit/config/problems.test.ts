@@ -292,6 +292,13 @@ describe('upstreams that die', () => {
     ])
     expect(problemsOf(withUpstream('    replay-buffer: 2GiB'))).toEqual(['6:20: `replay-buffer` must be at most 1GiB'])
   })
+
+  test('are reported where align would let two connections write one block', () => {
+    expect(problemsOf(withUpstream('    align: true\n    sharing: single-writer'))).toEqual([])
+    expect(problemsOf(withUpstream('    align: true\n    sharing: cluster'))).toEqual([
+      '6:5: `align` can not stand beside `sharing: cluster`: two could write one block',
+    ])
+  })
 })
 
 describe('keys of later versions are refused by name', () => {

@@ -53,6 +53,7 @@ describe('the control plane', () => {
       description: undefined,
       rates: [],
       luks: undefined,
+      align: false,
       outage: { reconnectMs: 60_000, replayBytes: 0 },
       upstream: { kind: 'tcp', tls: false, host: '127.0.0.1', port: 10810, export: 'b' },
     })
