@@ -25,6 +25,8 @@ import { loadCertificates } from '../pki/material.ts'
 import { crlFile, recordIssued, rootFiles, writeCrls } from '../pki/store.ts'
 import { crlCommand, daysLeft, listCommand, pkcs12Command, renewCommand, revokeCommand } from './certs-life.ts'
 import { parseDays, print, printable } from './certs-words.ts'
+import { UsageError } from './errors.ts'
+import { progressBar } from './progress-bar.ts'
 
 interface MakeFlags {
   readonly dir: string
@@ -131,28 +133,34 @@ function serverCommand(): Command {
 
 function clientCommand(): Command {
   return makingCommand('client', '825')
-    .description('make a folder NAME with a certificate for one client')
-    .argument('<name>', 'who the client is: the common name, and the name of the folder')
+    .description('make a folder NAME with a certificate for each client')
+    .argument('<name...>', 'who the clients are: common name, and name of the folder')
     .option('--dns <name>', 'a further name: host name (repeatable)', collect, [])
     .option('--email <address>', 'a further name: mail address (repeatable)', collect, [])
     .option('--uri <uri>', 'a further name: URI (repeatable)', collect, [])
-    .action(async (name: string, flags: ClientFlags) => {
-      const authority = loadAuthority(flags.dir)
-      refuseToOverwrite(clientFiles(flags.dir, name), flags)
-      const { mintClient } = await import('../pki/mint.ts')
-      const client = mintClient(authority, {
-        ...mintOptions(flags),
-        name,
-        dnsNames: flags.dns,
-        emails: flags.email,
-        uris: flags.uri,
-      })
-      const material = { ...client, authorityPem: authority.certificatePem }
-      const files = writeClient(flags.dir, name, material, flags)
-      recordIssued(flags.dir, client.certificatePem)
-      const host = serverName(serverFiles(flags.dir).cert) ?? 'HOST'
-      print(...madeLines(files.cert, files.key), files.ca, '', ...clientLines(files, host))
-    })
+    .action(makeClients)
+}
+
+/** All of them, or none where one is there already. */
+async function makeClients(names: readonly string[], flags: ClientFlags): Promise<void> {
+  const further = [...flags.dns, ...flags.email, ...flags.uri]
+  if (names.length > 1 && further.length > 0) throw new UsageError('--dns, --email and --uri are of one client')
+  const authority = loadAuthority(flags.dir)
+  for (const name of names) refuseToOverwrite(clientFiles(flags.dir, name), flags)
+  const { mintClient } = await import('../pki/mint.ts')
+  const host = serverName(serverFiles(flags.dir).cert) ?? 'HOST'
+  const bar = progressBar(names.length)
+  for (const [done, name] of names.entries()) {
+    bar.draw(done)
+    const more = { dnsNames: flags.dns, emails: flags.email, uris: flags.uri }
+    const client = mintClient(authority, { ...mintOptions(flags), name, ...more })
+    const material = { ...client, authorityPem: authority.certificatePem }
+    const files = writeClient(flags.dir, name, material, flags)
+    recordIssued(flags.dir, client.certificatePem)
+    bar.clear()
+    print(...madeLines(files.cert, files.key), files.ca)
+    if (names.length === 1) print('', ...clientLines(files, host))
+  }
 }
 
 function showCommand(): Command {

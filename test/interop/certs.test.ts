@@ -1,7 +1,7 @@
 // What `nbdgate certs` makes is for other people's programs: nbdkit serves with it, and libnbd, qemu and nbd-client
 // come in with the very commands that it prints.
 import { execFile } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,6 +21,25 @@ async function certs(...args: string[]): Promise<string> {
   }
   return printed.join('')
 }
+
+describe('a batch of clients', () => {
+  it('is made whole, or not at all where one is there already', { timeout: 60_000 }, async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'nbdgate-certs-'))
+    try {
+      await certs('init', '--dir', dir)
+      const printed = await certs('client', '--dir', dir, 'alice', 'bob', 'carol')
+      expect(printed.split('\n').filter(line => line.includes('client-cert.pem'))).toHaveLength(3)
+      expect(printed).not.toContain('With libnbd')
+      await expect(certs('client', '--dir', dir, 'dave', 'bob')).rejects.toThrow('--force')
+      await expect(certs('client', '--dir', dir, 'erin', 'frank', '--dns', 'erin.lab')).rejects.toThrow('of one client')
+      const { stdout } = await run('openssl', ['x509', '-noout', '-subject', '-in', join(dir, 'carol/client-cert.pem')])
+      expect(stdout).toContain('CN = carol')
+      expect(['dave', 'erin', 'frank'].filter(name => existsSync(join(dir, name)))).toEqual([])
+    } finally {
+      rmSync(dir, { recursive: true })
+    }
+  })
+})
 
 async function freePort(): Promise<number> {
   const server = createServer()
