@@ -138,12 +138,12 @@ async function reach(opening: Opening, extendedHeaders: boolean) {
   const { upstream, rights, structuredReplies, ssh, contexts, lane, memory, align } = opening
   const blockSize = align === true || opening.blockSize
   const header = proxyHeader(opening)
-  const wants = { readOnly: rights === 'read', lane, memory: memory.file }
+  const wants = { readOnly: rights === 'read', lane, structured: structuredReplies, memory: memory.file }
   return await within(CONNECT_MS, async signal => {
     const link = await connectUpstream(upstream, wants, signal, ssh)
     if (header !== undefined) link.stream.write(header)
     return link.kind === 'file'
-      ? { ...link, structuredReplies: false, extendedHeaders: false, contexts: [], keepsSizes: true }
+      ? { ...link, structuredReplies, extendedHeaders: false, contexts: [], keepsSizes: true }
       : await negotiateUpstream(link, { structuredReplies, extendedHeaders, contexts, blockSize })
   })
 }

@@ -25,6 +25,8 @@ type ClockGetTime = (clock: number, time: Buffer) => number
 type AsyncDone = (error: unknown, result: number) => void
 type Fallocate = { async(fd: number, mode: number, offset: number, length: number, done: AsyncDone): void }
 
+type Lseek = { async(fd: number, offset: number, whence: number, done: AsyncDone): void }
+
 /** As much of koffi as is used; its own types come with the package, which may be absent. */
 export interface Koffi {
   load(path: null): { func(definition: string): unknown }
@@ -35,6 +37,7 @@ interface Libc {
   readonly getsockopt: GetSockOpt
   readonly setsockopt: SetSockOpt
   readonly fallocate: Fallocate
+  readonly lseek: Lseek
   readonly clock_gettime: ClockGetTime
   /** Of the call that answered last; valid in its callback only. */
   readonly errno: () => number
@@ -144,6 +147,26 @@ export async function fileAllocate(fd: number, mode: AllocateMode, offset: numbe
   }
 }
 
+/** Where lseek(2) goes: SEEK_END, SEEK_DATA and SEEK_HOLE. */
+export const SeekTo = { END: 2, DATA: 3, HOLE: 4 } as const
+export type SeekTo = (typeof SeekTo)[keyof typeof SeekTo]
+
+/**
+ * lseek(2) on another thread: it may have to wait for a disk, or for a server. Undefined: there is no such place, or nobody can tell. The
+ * caller sees to it that few are under way. Never rejects.
+ */
+export async function seekFile(fd: number, offset: number, to: SeekTo): Promise<number | undefined> {
+  const loaded = loadLibc()
+  if (loaded === undefined || !Number.isSafeInteger(offset)) return undefined
+  return await new Promise<number | undefined>(resolve => {
+    try {
+      loaded.lseek.async(fd, offset, to, (error, result) => resolve(error || result < 0 ? undefined : Number(result)))
+    } catch {
+      resolve(undefined)
+    }
+  })
+}
+
 /**
  * The file descriptor of a connected or listening socket; undefined when it has none (destroyed, or not Linux).
  * Node documents no way to it. `_handle.fd` has been there since 0.10 on all Unix systems, and what is found is checked.
@@ -165,6 +188,7 @@ function openLibc(): Libc | undefined {
       getsockopt: library.func('int getsockopt(int, int, int, void *, uint32_t *)') as GetSockOpt,
       setsockopt: library.func('int setsockopt(int, int, int, void *, uint32_t)') as SetSockOpt,
       fallocate: library.func('int fallocate(int, int, int64_t, int64_t)') as Fallocate,
+      lseek: library.func('int64_t lseek(int, int64_t, int)') as Lseek,
       clock_gettime: library.func('int clock_gettime(int, void *)') as ClockGetTime,
       errno: () => koffi.errno(),
     }

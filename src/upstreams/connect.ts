@@ -33,6 +33,16 @@ export type Link =
       readonly blockSize: BlockSize
     }
 
+/** What a connection is for. */
+export interface LinkWants {
+  readonly readOnly: boolean
+  /** Which of several of a session it is. */
+  readonly lane?: number | undefined
+  /** A file answers by structured replies. */
+  readonly structured?: boolean
+  readonly memory?: Share | undefined
+}
+
 /**
  * Connects to an upstream.
  * @throws UpstreamError DIAL when it can not be reached before `signal` says stop or its key material can not be used,
@@ -40,7 +50,7 @@ export type Link =
  */
 export async function connectUpstream(
   config: UpstreamConfig,
-  wants: { readonly readOnly: boolean; readonly lane?: number | undefined; readonly memory?: Share | undefined },
+  wants: LinkWants,
   signal: AbortSignal,
   ssh: SshPool = new SshPool(),
 ): Promise<Link> {

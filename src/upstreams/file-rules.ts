@@ -24,6 +24,7 @@ export function checkRequest(request: Request, facts: ExportFacts): Err {
 function allowedFlags(type: number, flags: number): number | undefined {
   switch (type) {
     case Cmd.READ:
+      return CmdFlag.FUA | ((flags & TransmissionFlag.SEND_DF) !== 0 ? CmdFlag.DF : 0)
     case Cmd.WRITE:
     case Cmd.FLUSH:
     case Cmd.TRIM:

@@ -1,5 +1,5 @@
 /**
- * The server half of the transmission phase for one file: requests in, simple replies out, as many at once as bounds on
+ * The server half of the transmission phase for one file: requests in, replies out, as many at once as bounds on
  * memory allow, answered in the order in which they are done. It trusts nobody: what the relay refuses is refused here
  * again. Not here: what a command does to the file (FileOperations), and how requests are cut out of the stream
  * (FileRequests).
@@ -11,15 +11,25 @@ import { Cmd, CmdFlag, Err, Magic } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
 import type { ExportFacts } from '../protocol/info.ts'
 import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
+import { encodeErrorChunk } from '../protocol/structured-reply.ts'
 import { Memory, Share } from '../stream/memory.ts'
+import { type Extent, FileExtents } from './file-extents.ts'
 import { type Done, FileOperations } from './file-operations.ts'
+import { makeReadReply } from './file-replies.ts'
 import { FileRequests, type WholeRequest } from './file-requests.ts'
 import { checkRequest } from './file-rules.ts'
+
+/** READs from this length on are looked at for holes: what is shorter is read sooner than that is known. */
+const LOOK_BYTES = 64 * 1024
 
 /** An open file or block device. Its size is at most Number.MAX_SAFE_INTEGER; its flags say what is carried out. */
 export interface OpenFile extends ExportFacts {
   readonly fd: number
   readonly isBlockDevice: boolean
+  /** It has room for more than it takes. */
+  readonly isSparse: boolean
+  /** READs are answered by structured replies. */
+  readonly structured: boolean
 }
 
 /** Payload of READs and WRITEs that are being carried out: no request begins above this. nbdcopy keeps 16 MiB. */
@@ -46,6 +56,7 @@ class FileServer {
   readonly stream: Duplex
   readonly #file: OpenFile
   readonly #operations: FileOperations
+  readonly #extents: FileExtents
   readonly #requests = new FileRequests()
   /** Says that the chunk is used up; there while it is not. */
   #chunkDone: ((error?: Error | null) => void) | undefined
@@ -63,6 +74,7 @@ class FileServer {
     this.#file = file
     this.#memory = memory
     this.#operations = new FileOperations(file.fd, file.isBlockDevice)
+    this.#extents = new FileExtents(file.fd, file.isSparse)
     this.stream = new Duplex({
       allowHalfOpen: false,
       readableHighWaterMark: MAX_UNREAD_BYTES,
@@ -137,6 +149,10 @@ class FileServer {
     this.#bytesInFlight += payloadBytes(request)
     this.#weigh()
     const refusal = checkRequest(request, this.#file)
+    if (request.type === Cmd.READ && refusal === Err.NONE && this.#file.structured) {
+      this.#readChunks(request)
+      return
+    }
     const dataBytes = request.type === Cmd.READ && refusal === Err.NONE ? request.length : 0
     const reply = Buffer.allocUnsafe(SIMPLE_REPLY_SIZE + dataBytes)
     if (refusal === Err.NONE) this.#carryOut(request, reply, error => this.#finish(request, error, reply))
@@ -159,6 +175,34 @@ class FileServer {
     }
   }
 
+  /** A READ that is answered by chunks: one for each stretch of data, and for each hole. */
+  #readChunks(request: WholeRequest): void {
+    const { length, flags } = request
+    const offset = Number(request.offset)
+    const isOne = length < LOOK_BYTES || (flags & CmdFlag.DF) !== 0
+    if (isOne || this.#extents.isData(offset, length)) {
+      this.#readExtents(request, [{ offset, length, isHole: false }])
+      return
+    }
+    this.#extents
+      .look(offset, length)
+      .then(extents => this.#readExtents(request, extents))
+      .catch(bug => this.stream.destroy(bug))
+  }
+
+  #readExtents(request: WholeRequest, extents: readonly Extent[]): void {
+    const { bytes, data } = makeReadReply(request.cookie, extents)
+    let left = data.length
+    let failure: Err = Err.NONE
+    if (left === 0) this.#finish(request, Err.NONE, bytes)
+    for (const { at, end, offset } of data) {
+      this.#operations.read(bytes.subarray(0, end), at, offset, error => {
+        if (error !== Err.NONE) failure = error
+        if (--left === 0) this.#finish(request, failure, bytes)
+      })
+    }
+  }
+
   #flushedFirst(done: Done): Done {
     return error => (error === Err.NONE ? this.#operations.flush(done) : done(error))
   }
@@ -170,15 +214,20 @@ class FileServer {
   #finish(request: WholeRequest, error: Err, reply: Buffer): void {
     this.#requestsInFlight--
     this.#bytesInFlight -= payloadBytes(request)
-    this.#reply(request.cookie, error, reply)
+    this.#reply(request, error, reply)
     this.#weigh()
     if (this.#requestsInFlight === 0) this.#onIdle?.()
     this.#advance()
   }
 
   /** Header and payload leave as one. */
-  #reply(cookie: bigint, error: Err, reply: Buffer): void {
+  #reply({ cookie, type }: WholeRequest, error: Err, reply: Buffer): void {
     if (this.stream.destroyed) return
+    // proto.md, "Structured reply chunk message": READ MUST be answered by chunks once they are negotiated.
+    if (type === Cmd.READ && this.#file.structured) {
+      this.#unread = !this.stream.push(error === Err.NONE ? reply : encodeErrorChunk(cookie, error, ''))
+      return
+    }
     reply.writeUInt32BE(Magic.SIMPLE_REPLY, SimpleReplyField.MAGIC)
     reply.writeUInt32BE(error, SimpleReplyField.ERROR)
     reply.writeBigUInt64BE(cookie, SimpleReplyField.COOKIE)

@@ -13,7 +13,7 @@ import { serveFile } from './file-server.ts'
 export interface FileUpstream extends ExportFacts {
   readonly blockSize: BlockSize
   /**
-   * Speaks the transmission phase as a server with simple replies: requests are written, replies are read. Owns the
+   * Speaks the transmission phase as a server, with structured replies if asked to: requests are written, replies are read. Owns the
    * descriptor, so it has to be ended or destroyed.
    */
   readonly stream: Duplex
@@ -40,7 +40,7 @@ const statDescriptor: (fd: number, options: { bigint: true }) => Promise<BigIntS
  */
 export async function openFile(
   path: string,
-  options: { readonly readOnly: boolean; readonly memory?: Share | undefined },
+  options: { readonly readOnly: boolean; readonly structured?: boolean; readonly memory?: Share | undefined },
 ): Promise<FileUpstream> {
   // Before opening, too: to open a tape, a watchdog or a FIFO is already to do something to it.
   refuseOthers(path, await statPath(path, { bigint: true }).catch(error => fail(path, error)))
@@ -51,8 +51,12 @@ export async function openFile(
     const isBlockDevice = stats.isBlockDevice()
     const sizeBytes = isBlockDevice ? await deviceSize(stats.rdev) : stats.size
     if (sizeBytes > BigInt(Number.MAX_SAFE_INTEGER)) throw new UpstreamError('REFUSED', `${path} is too large`)
-    const flags = transmissionFlags(writable)
-    const stream = serveFile({ fd, isBlockDevice, sizeBytes, flags }, options.memory)
+    const structured = options.structured === true
+    const flags = transmissionFlags(writable) | (structured ? TransmissionFlag.SEND_DF : 0)
+    const stream = serveFile(
+      { fd, isBlockDevice, isSparse: isSparse(stats), sizeBytes, flags, structured },
+      options.memory,
+    )
     return { sizeBytes, flags, blockSize: DEFAULT_BLOCK_SIZE, stream }
   } catch (error) {
     await closeDescriptor(fd)
@@ -98,6 +102,14 @@ export function deviceNumbers(rdev: bigint): { readonly major: bigint; readonly 
     major: ((rdev >> 8n) & 0xfffn) | ((rdev >> 32n) & ~0xfffn),
     minor: (rdev & 0xffn) | ((rdev >> 12n) & ~0xffn & 0xffff_ffffn),
   }
+}
+
+/**
+ * Whether holes are a part of a file that is worth looking for: to find none may take as long as there is data, where the file
+ * system keeps it page by page (tmpfs).
+ */
+function isSparse(stats: BigIntStats): boolean {
+  return stats.isFile() && stats.blocks * SECTOR_BYTES * 16n < stats.size * 15n
 }
 
 function refuseOthers(path: string, stats: BigIntStats): void {
