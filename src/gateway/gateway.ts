@@ -289,8 +289,8 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await stop()
   }
   const handOver: Gateway['handOver'] = (channel, taken) => {
-    // What is prepared for sessions is this process's: its servers, and what it has to take apart.
-    if (inForce.exports.some(({ hooks }) => hooks !== undefined)) return 'an export has prepare, spawn or authorize'
+    const why = preparing.bound(inForce)
+    if (why !== undefined) return why
     const handed: HandedOver = {
       seat,
       floor,

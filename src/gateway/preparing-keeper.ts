@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { OverlayFacts, OverlayRemoval } from '../admin/managed.ts'
-import type { Config } from '../config/config.ts'
+import type { Config, ExportConfig } from '../config/config.ts'
 import type { Log } from '../observe/log.ts'
 import type { Preparations } from '../preparing/preparations.ts'
 import type { Guest, Preparing, Readied, Verdict } from '../preparing/preparing.ts'
@@ -33,6 +33,20 @@ export class PreparingKeeper implements Preparing {
   /** Puts a configuration into force, for which it was opened. */
   apply(config: Config): void {
     this.#preparations?.apply(config)
+  }
+
+  /**
+   * Why another process can not go on with it; undefined: it can. Servers are this process's children, and who takes a disk apart
+   * has to know who is on it. What `authorize` says is said, and nothing is left of it.
+   */
+  bound({ exports }: Config): string | undefined {
+    const isPrepared = ({ hooks, upstream }: ExportConfig): boolean =>
+      hooks?.prepare !== undefined ||
+      hooks?.cleanup !== undefined ||
+      upstream.kind === 'spawn' ||
+      upstream.kind === 'overlay'
+    if (exports.some(isPrepared)) return 'an export has prepare, cleanup or spawn'
+    return this.#preparations?.isEmpty === false ? 'what was prepared for sessions is still there' : undefined
   }
 
   async authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict> {

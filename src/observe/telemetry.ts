@@ -208,9 +208,11 @@ function timeFamilies(totals: readonly ExportTotals[]): readonly MetricFamily[] 
 
 function processFamilies(): readonly MetricFamily[] {
   const { user, system } = process.cpuUsage()
+  const timers = process.getActiveResourcesInfo().filter(kind => kind === 'Timeout').length
   return [
     counter('nbdgate_process_cpu_seconds_total', 'Processor time.', [[(user + system) / 1e6]]),
     gauge('nbdgate_process_resident_memory_bytes', 'Resident memory.', [[process.memoryUsage.rss()]]),
+    gauge('nbdgate_timers', 'Timers that are set.', [[timers]]),
     gauge('nbdgate_processes', 'Processes of the gateway that have told of themselves.', [[1]]),
   ]
 }

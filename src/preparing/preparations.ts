@@ -58,6 +58,11 @@ export class Preparations implements Preparing {
     this.#age()
   }
 
+  /** Nothing is prepared, nor on its way. */
+  get isEmpty(): boolean {
+    return this.#entries.size === 0
+  }
+
   async authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict> {
     const of = this.#exports.get(name)
     // Gone since, by a reload.

@@ -9,13 +9,14 @@ import { expect } from 'vitest'
 import { Cmd, Opt, Rep } from '../../src/protocol/constants.ts'
 import { type BadLine, FAULTS, seeded, startBadLine } from '../chaos/bad-line.ts'
 import { seededBytes } from '../support/disk.ts'
-import { childrenOf, openFds, signalIfAlive } from '../support/procfs.ts'
+import { childrenOf, signalIfAlive } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { startNbdServer } from '../support/servers.ts'
 import { waitFor } from '../support/wait.ts'
 import { config, tcpDoor } from './configs.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
 import { test as base, fioVerifies } from './resume-ground.ts'
+import { holdingsOf, nothingLeft, SCRAPED } from './scrape.ts'
 
 const SEED = Number(process.env.CHAOS_SEED ?? '7')
 const ANYONE = [{ who: 'anyone', rights: 'write' }]
@@ -49,15 +50,14 @@ requires(
   'nbdkit',
   'fio',
 )('a client that verifies', () => {
-  test('notices nothing of a bad line to the server, nor of one that freezes; and no descriptor is left', {
+  test('notices nothing of a bad line to the server, nor of one that freezes; and nothing is left behind', {
     timeout: 120_000,
   }, async ({ dir, server, line, gateway }) => {
     const upstream = `nbd://127.0.0.1:${line.port}/disk`
     const exports = [{ name: 'disk', upstream, allow: ANYONE, reconnect: '60s', 'replay-buffer': '64MiB' }]
-    const running = await gateway(config([tcpDoor()], exports))
+    const running = await gateway(config([tcpDoor()], exports, SCRAPED))
     const uri = `nbd://127.0.0.1:${running.port('tcp')}/disk`
-    const family = [running.pid, ...childrenOf(running.pid)]
-    const before = family.map(openFds)
+    const before = await holdingsOf(running)
     const random = seeded(SEED)
     const kinds = [...FAULTS, 'freeze'] as const
     const struck: string[] = []
@@ -100,7 +100,7 @@ requires(
     expect(lines('upstream back')).toBeGreaterThan(0)
     expect(running.log().filter(({ msg }) => msg === 'bug' || msg === 'unflushed writes lost')).toEqual([])
     await waitFor('all connections to end', () => line.count === 0)
-    await waitFor('descriptors back', () => family.every((pid, at) => openFds(pid) <= (before[at] ?? 0)))
+    await nothingLeft(running, before)
   })
 
   test('is told that the disk is full, keeps its session, and can write when there is room', async ({
@@ -113,7 +113,8 @@ requires(
     const errors = ['error=ENOSPC', 'error-pwrite-rate=100%', `error-pwrite-file=${full}`]
     const upstream = `nbd+unix:///?socket=${await nbdkit('--filter=error', 'memory', '1M', ...errors)}`
     const exports = [{ name: 'disk', upstream, allow: ANYONE }]
-    const running = await gateway(config([tcpDoor()], exports))
+    const running = await gateway(config([tcpDoor()], exports, SCRAPED))
+    const before = await holdingsOf(running)
     const client = await greeted({ host: '127.0.0.1', port: running.port('tcp') })
     expect((await client.option(Opt.GO, infoData('disk'))).at(-1)?.type).toBe(Rep.ACK)
     const content = seededBytes(SEED, 4096)
@@ -128,6 +129,7 @@ requires(
     expect(await write()).toBe(0)
     expect(await firstBlock(client)).toEqual(content)
     await client.disconnect()
+    await nothingLeft(running, before)
     expect(running.log().filter(({ msg }) => msg === 'bug')).toEqual([])
   })
 })

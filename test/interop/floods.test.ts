@@ -13,6 +13,7 @@ import { openFds } from '../support/procfs.ts'
 import { type SocketAddress, waitFor } from '../support/wait.ts'
 import { allow, config, type Entry, tcpDoor, tlsDoor, tlsOptions } from './configs.ts'
 import { dial, greeted, infoData, type RawClient } from './raw-client.ts'
+import { holdingsOf, nothingLeft, SCRAPED } from './scrape.ts'
 
 /** Other addresses than that of good visitors: all of 127.0.0.0/8 is here. */
 const STRANGER = '127.0.0.66'
@@ -25,7 +26,8 @@ const test = base.extend('start', async ({ dir, pki, gateway }) => {
       allow: [allow('alice', 'read')],
     },
   ]
-  return async (limits: Entry): Promise<RunningGateway> => await gateway(config([tlsDoor(pki)], exports, { limits }))
+  return async (limits: Entry): Promise<RunningGateway> =>
+    await gateway(config([tlsDoor(pki)], exports, { ...SCRAPED, limits }))
 })
 
 /** What became of a connection from an address that sends `bytes`: the greeting, or nothing at all. */
@@ -55,6 +57,7 @@ test('an address that keeps sending garbage is let in no more, until its penalty
   start,
 }) => {
   const running = await start({ 'per-source-penalties': { invalid: '400ms', min: '1s', exempt: [] } })
+  const before = await holdingsOf(running)
   const port = running.port('tls')
   const garbage = Buffer.alloc(64, 0xee)
   for (let each = 0; each < 2; each++) expect((await knock(port, STRANGER, garbage)).wasGreeted).toBe(true)
@@ -67,6 +70,7 @@ test('an address that keeps sending garbage is let in no more, until its penalty
     socket.destroy()
     return wasGreeted
   })
+  await nothingLeft(running, before)
 })
 
 test('certificates that nobody knows are held against an address, exports that there are not too', async ({
@@ -74,6 +78,7 @@ test('certificates that nobody knows are held against an address, exports that t
   start,
 }) => {
   const running = await start({ 'per-source-penalties': { authfail: '5m', min: '9m', exempt: [] } })
+  const before = await holdingsOf(running)
   const port = running.port('tls')
   const client = await greeted({ host: '127.0.0.1', port })
   await client.startTls(tlsOptions(pki.alice))
@@ -85,6 +90,7 @@ test('certificates that nobody knows are held against an address, exports that t
   // Whoever is in stays.
   expect((await client.option(Opt.GO, infoData('disk'))).at(-1)?.type).toBe(Rep.ACK)
   await client.disconnect()
+  await nothingLeft(running, before)
 })
 
 test('a name that is asked for again and again in one connection is held against an address once', async ({
@@ -92,6 +98,7 @@ test('a name that is asked for again and again in one connection is held against
   start,
 }) => {
   const running = await start({ 'per-source-penalties': { authfail: '4m', min: '9m', exempt: [] } })
+  const before = await holdingsOf(running)
   const port = running.port('tls')
   const client = await greeted({ host: '127.0.0.1', port })
   await client.startTls(tlsOptions(pki.alice))
@@ -104,7 +111,8 @@ test('a name that is asked for again and again in one connection is held against
   await enterAlice(port, tlsOptions(pki.alice))
   for (const name of ['another', 'a third one']) await isUnknown(Opt.GO, name)
   await waitFor('a penalty', async () => !(await knock(port, '127.0.0.1', Buffer.alloc(0))).wasGreeted)
-  await client.disconnect()
+  client.reset()
+  await nothingLeft(running, before)
 })
 
 test('half-open connections take the places of others only up to `full`', async ({ pki, start }) => {
@@ -114,6 +122,7 @@ test('half-open connections take the places of others only up to `full`', async 
     'max-startups': '20:100:20',
     negotiation: '60s',
   })
+  const before = await holdingsOf(running)
   const port = running.port('tls')
   await enterAlice(port, tlsOptions(pki.alice))
   await waitFor('no descriptor of alice', () => openFds(running.pid) < 100)
@@ -130,6 +139,7 @@ test('half-open connections take the places of others only up to `full`', async 
     }
   })
   for (const { socket } of crowd) socket.destroy()
+  await nothingLeft(running, before)
 })
 
 test('a door that is full turns others away until one of its visitors has left; the other doors are open', async ({
@@ -140,7 +150,8 @@ test('a door that is full turns others away until one of its visitors has left; 
   const exports = [{ name: 'disk', upstream, allow: [{ who: 'anyone', rights: 'read' }] }]
   const unix = join(dir, 'nbd.sock')
   const doors = (sessions: number): readonly Entry[] => [tcpDoor({ sessions }), { unix, sessions: 1 }]
-  const running = await gateway(config(doors(2), exports))
+  const running = await gateway(config(doors(2), exports, SCRAPED))
+  const before = await holdingsOf(running)
   const place = { host: '127.0.0.1', port: running.port('tcp') }
   const enter = async (at: SocketAddress): Promise<RawClient> => {
     const client = await greeted(at)
@@ -148,15 +159,16 @@ test('a door that is full turns others away until one of its visitors has left; 
     return client
   }
   const isFull = async (at: SocketAddress): Promise<void> => expect(await (await dial(at)).closed()).toHaveLength(0)
-  const [first] = [await enter(place), await enter(place)]
+  const [first, second] = [await enter(place), await enter(place)]
   await isFull(place)
   expect(await running.waitForLog(({ msg }) => msg === 'turned away')).toMatchObject({ reason: 'sessions-per-door' })
-  await enter({ path: unix })
+  const third = await enter({ path: unix })
   await isFull({ path: unix })
   await first.disconnect()
+  const inside: RawClient[] = []
   const comesIn = async (): Promise<boolean> => {
     try {
-      await enter(place)
+      inside.push(await enter(place))
       return true
     } catch {
       return false
@@ -164,9 +176,11 @@ test('a door that is full turns others away until one of its visitors has left; 
   }
   await waitFor('a place at the door', comesIn)
   await isFull(place)
-  await writeFile(running.configFile, withWorkers(config(doors(3), exports)))
+  await writeFile(running.configFile, withWorkers(config(doors(3), exports, SCRAPED)))
   running.kill('SIGHUP')
   await running.waitForLog(({ msg }) => msg === 'reloaded')
-  await enter(place)
+  inside.push(await enter(place))
   await isFull(place)
+  for (const each of [second, third, ...inside]) each.reset()
+  await nothingLeft(running, before)
 })

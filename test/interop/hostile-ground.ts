@@ -1,6 +1,6 @@
 /**
  * The ground that hostile peers are let loose on: one gateway for a whole test file, which after each test must still be
- * the same process, hold no more descriptors and memory than before, and serve others.
+ * the same process, hold no more descriptors, timers, leases, children and memory than before, and serve others.
  */
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
@@ -10,11 +10,12 @@ import type { ConnectionOptions } from 'node:tls'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, onTestFailed, vi } from 'vitest'
 import { type RunningGateway, startGateway } from '../support/gateway.ts'
 import { makePki, type TestPki } from '../support/pki.ts'
-import { isAlive, openFds, rssKiB } from '../support/procfs.ts'
+import { isAlive, rssKiB } from '../support/procfs.ts'
 import { startNbdkit } from '../support/servers.ts'
 import { makeTempFolder, removeTempFolder } from '../support/temp.ts'
-import { WAIT_BOUND_MS, waitFor } from '../support/wait.ts'
+import { WAIT_BOUND_MS } from '../support/wait.ts'
 import { COMMAND, destroyPeers, ERROR, Peer, REFUSAL_BOUND_MS, request } from './hostile-support.ts'
+import { type Holdings, holdingsOf, nothingLeft, SCRAPED } from './scrape.ts'
 
 /** How much the gateway's resident memory may grow in the course of a file. */
 const MAX_GROWTH_KIB = 64 * 1024
@@ -30,6 +31,8 @@ export interface Ground {
   said(): readonly Readonly<Record<string, unknown>>[]
   /** Waits for a line of this test that has these facts. */
   tells(facts: Readonly<Record<string, unknown>>): Promise<void>
+  /** Waits until the gateway holds no more than at the start: the last of the visitors has gone, wherever it was. */
+  settled(): Promise<void>
   /** Resident memory beyond what it was at the start, in KiB. */
   grownKiB(): number
 }
@@ -46,7 +49,8 @@ export interface Plan {
 
 /** Lays the ground for the tests of this file, and holds each of them to what is said at the top. */
 export function layGround(plan: Plan): Ground {
-  let [dir, fds, rss, logged] = ['', 0, 0, 0]
+  let [dir, rss, logged] = ['', 0, 0]
+  let before: Holdings | undefined
   let pki: TestPki | undefined
   let gateway: RunningGateway | undefined
   const there = <T>(value: T | undefined): T => {
@@ -68,15 +72,19 @@ export function layGround(plan: Plan): Ground {
     tells: async facts => {
       await vi.waitFor(() => expect(ground.said()).toContainEqual(expect.objectContaining(facts)), REFUSAL_BOUND_MS)
     },
+    settled: () => nothingLeft(ground.gateway, there(before)),
     grownKiB: () => rssKiB(there(gateway).pid) - rss,
   }
-  const settled = () => waitFor('descriptors back at the baseline', () => openFds(ground.gateway.pid) <= fds)
+  const { settled } = ground
 
   beforeAll(async () => {
     dir = await makeTempFolder()
     pki = await makePki()
-    gateway = await startGateway(dir, 'nbdgate', await plan.configure({ dir, pki }))
-    fds = openFds(gateway.pid)
+    const config = { ...SCRAPED, ...JSON.parse(await plan.configure({ dir, pki })) }
+    gateway = await startGateway(dir, 'nbdgate', JSON.stringify(config))
+    // The first scrape begins to watch the event loop.
+    await holdingsOf(gateway)
+    before = await holdingsOf(gateway)
     for (let round = 0; round < 5; round++) await plan.goodClient(ground)
     await settled()
     await plan.crowd?.(ground)

@@ -5,7 +5,7 @@
  */
 import { once } from 'node:events'
 import { createServer, type Socket } from 'node:net'
-import { describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it } from 'vitest'
 import { seededBytes } from '../support/disk.ts'
 import { requires } from '../support/requires.ts'
 import { startNbdkit } from '../support/servers.ts'
@@ -126,6 +126,11 @@ requires('nbdkit')('a hostile upstream', () => {
       fake.close()
       await stop()
     },
+  })
+
+  // Whoever looks at the gateway has it ask its upstreams.
+  afterEach(() => {
+    script = async upstream => upstream.send(GREETING)
   })
 
   /** Runs `act` while a session of the good export is open, which must not notice. */

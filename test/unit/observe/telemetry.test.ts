@@ -46,6 +46,17 @@ it('puts what several processes have counted together', async () => {
   expect(lines(text, 'nbdgate_processes')).toEqual(['nbdgate_processes 2'])
 })
 
+it('tells how many timers are set', () => {
+  const telemetry = new Telemetry()
+  const timers = (): number =>
+    telemetry.families().find(({ name }) => name === 'nbdgate_timers')?.values[0]?.value ?? Number.NaN
+  const before = timers()
+  const set = [1, 2, 3].map(() => setTimeout(() => {}, 60_000))
+  expect(timers()).toBe(before + 3)
+  for (const each of set) clearTimeout(each)
+  expect(timers()).toBe(before)
+})
+
 it('has a bound on its series, whatever peers send', async () => {
   const telemetry = new Telemetry()
   telemetry.retain([{ name: 'disk' }])
