@@ -8,6 +8,7 @@ import { runOk } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
 import { config, tcpDoor } from './configs.ts'
 import { exportInfo, greeted, infoData, told } from './raw-client.ts'
+import { test as crashing } from './resume-ground.ts'
 
 const HOST = '127.0.0.1'
 const GO = 7
@@ -105,5 +106,31 @@ requires(
     await client.disconnect()
     const next = await greeted(address)
     expect((await next.option(GO, infoData('disk'))).at(-1)?.type).toBe(1)
+  })
+})
+
+requires('nbdkit')('a server of 4 KiB blocks behind align that dies', () => {
+  crashing('has what was not whole blocks made so once more', async ({ dir, forgetful, gateway }) => {
+    const file = join(dir, 'disk.img')
+    writeFileSync(file, NONSENSE)
+    // Slow enough to die between the reading and the writing of a block.
+    const filters = ['--filter=blocksize-policy', '--filter=delay']
+    const server = await forgetful(...filters, 'file', file, ...STRICT, 'delay-read=25ms', 'delay-write=25ms')
+    const allow = [{ who: 'anyone', rights: 'write' }]
+    const running = await gateway(config([tcpDoor()], [{ name: 'disk', upstream: server.uri, allow, align: true }]))
+    const client = await greeted({ host: HOST, port: running.port('tcp') })
+    await client.option(GO, infoData('disk'))
+    const expected = Buffer.from(NONSENSE)
+    for (let n = 0; n < 40; n++) {
+      const data = seededBytes(n, 700)
+      data.copy(expected, 300 + n * 700)
+      client.request(1, BigInt(n), BigInt(300 + n * 700), data.length, data)
+    }
+    expect((await client.simpleReply()).error).toBe(0)
+    await server.crash()
+    await server.comeBack()
+    for (let n = 1; n < 40; n++) expect((await client.simpleReply()).error).toBe(0)
+    await running.waitForLog(({ msg, again }) => msg === 'upstream back' && Number(again) > 0)
+    expect(readFileSync(file).compare(expected)).toBe(0)
   })
 })

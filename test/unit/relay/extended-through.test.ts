@@ -201,6 +201,31 @@ describe('extended headers on both sides', () => {
     }
   })
 
+  it('have a guarded WRITE wait until it is whole, and go out as it came, or be refused', async () => {
+    const guard = {
+      touches: (offset: number, length: number): boolean => offset < 4096 && offset + length > 0,
+      admits: (_offset: number, bytes: Buffer | number): boolean => Buffer.isBuffer(bytes) && bytes.includes('good'),
+    }
+    const write = (cookie: bigint, payload: string): Buffer =>
+      request({ type: WRITE, flags: PAYLOAD_LEN, cookie, offset: 8n, length: 4n, payload })
+    await everySplit(write(1n, '676f6f64'), async (chunks, how) => {
+      const session = relaying({ ...EXTENDED, guard })
+      await clientSends(session, ...chunks.filter(({ length }) => length > 0))
+      expect(
+        asked(session).map(({ text }) => text),
+        how,
+      ).toEqual([write(0n, '676f6f64').toString('hex')])
+      session.relay.stop('test')
+    })
+    const session = relaying({ ...EXTENDED, guard })
+    await clientSends(session, write(7n, '65766961'), request({ type: TRIM, cookie: 8n, offset: 0n, length: 9n }))
+    expect(session.upstream.output).toHaveLength(0)
+    const { output } = session.client
+    expect([output.readBigUInt64BE(8), output.readBigUInt64BE(16), output.readUInt32BE(32)]).toEqual([7n, 8n, 1])
+    expect(session.relay.counters.refused).toBe(2)
+    session.relay.stop('test')
+  })
+
   it('leave an upstream with an extended DISC', async () => {
     const session = through()
     await clientSends(session, request({ type: DISC }))
