@@ -1,12 +1,13 @@
 import { Cmd, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
+import { SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField } from '../protocol/structured-reply.ts'
 import { type Aligning, place, type Question } from './aligning.ts'
 import { isStatusLength } from './block-status.ts'
 import { type Grammar, Verdict } from './framer.ts'
 import { payloadHead } from './joining.ts'
 import { numberAt } from './parts.ts'
+import { replyHeadBytes } from './reply-head.ts'
 
 /** What opens a status chunk, and an extent. */
 const STATUS_HEAD = 4
@@ -30,13 +31,8 @@ export class AligningReplies implements Grammar {
   }
 
   headBytes(bytes: Buffer, at: number, available: number): number {
-    if (available < 4) return 4
-    const magic = bytes.readUInt32BE(at)
-    if (magic === Magic.SIMPLE_REPLY) return SIMPLE_REPLY_SIZE
-    if (magic !== Magic.STRUCTURED_REPLY || !this.#structured) {
-      throw new ProtocolError('BAD_MAGIC', `reply magic 0x${magic.toString(16)}`)
-    }
-    if (available < CHUNK_SIZE) return CHUNK_SIZE
+    const size = replyHeadBytes(bytes, at, available, this.#structured)
+    if (size !== CHUNK_SIZE || available < CHUNK_SIZE) return size
     const question = this.#aligning.find(numberAt(bytes, at + ChunkField.COOKIE))
     const type = bytes.readUInt16BE(at + ChunkField.TYPE)
     const length = bytes.readUInt32BE(at + ChunkField.LENGTH)

@@ -5,10 +5,11 @@
  */
 import { Cmd, Err, Magic, REPLY_TYPE_IS_ERROR, ReplyFlag, ReplyType } from '../protocol/constants.ts'
 import { ProtocolError } from '../protocol/errors.ts'
-import { encodeSimpleReply, SIMPLE_REPLY_SIZE, SimpleReplyField } from '../protocol/simple-reply.ts'
+import { encodeSimpleReply, SimpleReplyField } from '../protocol/simple-reply.ts'
 import { CHUNK_SIZE, ChunkField, encodeChunk, encodeDataChunk, encodeErrorChunk } from '../protocol/structured-reply.ts'
 import { type Grammar, Verdict } from './framer.ts'
 import type { Part, Parts, Whole } from './parts.ts'
+import { replyHeadBytes } from './reply-head.ts'
 
 /** What of a chunk's payload belongs to its head where its data are put together here: offset; offset and length; error. */
 const DATA_HEAD = 8
@@ -41,13 +42,8 @@ export class JoiningGrammar implements Grammar {
   }
 
   headBytes(bytes: Buffer, at: number, available: number): number {
-    if (available < 4) return 4
-    const magic = bytes.readUInt32BE(at)
-    if (magic === Magic.SIMPLE_REPLY) return SIMPLE_REPLY_SIZE
-    if (magic !== Magic.STRUCTURED_REPLY || !this.#structured) {
-      throw new ProtocolError('BAD_MAGIC', `reply magic 0x${magic.toString(16)}`)
-    }
-    if (available < CHUNK_SIZE) return CHUNK_SIZE
+    const size = replyHeadBytes(bytes, at, available, this.#structured)
+    if (size !== CHUNK_SIZE || available < CHUNK_SIZE) return size
     const part = this.#parts.find(bytes, at + ChunkField.COOKIE)
     const isPassed = part === undefined || !part.whole.isSplit || passesChunks(part.whole)
     const type = bytes.readUInt16BE(at + ChunkField.TYPE)
