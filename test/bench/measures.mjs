@@ -220,5 +220,7 @@ async function bytes(stream, count) {
     if (chunk !== null) return chunk
     if (stream.destroyed) throw new Error('the peer has gone')
     await once(stream, 'readable', { signal: AbortSignal.timeout(20_000) })
+    // Who listens again is told again of what is there already, before anything more can come.
+    await new Promise(setImmediate)
   }
 }

@@ -1,23 +1,47 @@
 /**
- * Set up for each file of tests. vitest bounds tests and hooks, but not what fixtures do in `onCleanup`: one that never ends
- * would hold the whole run, without a word, until something kills it. Here the process ends instead, and says where.
+ * Set up for each file of tests. vitest bounds tests and hooks, but not what fixtures do in `onCleanup`, and nothing that
+ * never lets the event loop turn: either would hold the whole run, without a word, until something kills it. Here another
+ * thread looks on, ends the process, and says where it was.
  */
 
-import { writeSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
 import { afterEach, beforeEach } from 'vitest'
 
-/** More than any clean-up takes on a busy machine; each of them bounds its own waits below that. */
+/** More than any clean-up takes, or any work without a pause, on a busy machine; each bounds its own waits below that. */
 const BOUND_MS = 120_000
 
-let timer: NodeJS.Timeout | undefined
-beforeEach(() => clearTimeout(timer))
-afterEach(({ task }) => {
-  clearTimeout(timer)
-  timer = setTimeout(() => {
-    const held = process.getActiveResourcesInfo().join(' ')
-    // At once: vitest's console and its process.exit() would have to be waited for. A worker that ends like this is an error
-    // of the run.
-    writeSync(2, `no end of what follows "${task.name}" in ${task.file.name} within ${BOUND_MS} ms; active: ${held}\n`)
+const LOOK_MS = 5_000
+
+const LOOK_ON = `
+  const { parentPort, workerData: { turns, boundMs, lookMs } } = require('node:worker_threads')
+  const { writeSync } = require('node:fs')
+  let place = 'before the first test'
+  let isIn = false
+  let heard = performance.now()
+  let turned = heard
+  let last = 0
+  parentPort.on('message', message => {
+    ;({ place, isIn } = message)
+    heard = performance.now()
+  })
+  setInterval(() => {
+    const now = performance.now()
+    const turn = Atomics.load(turns, 0)
+    if (turn !== last) turned = now
+    last = turn
+    const isStuck = now - turned > boundMs
+    if (!isStuck && (isIn || now - heard < boundMs)) return
+    writeSync(2, 'no end ' + place + ' within ' + boundMs + ' ms' + (isStuck ? ': the event loop does not turn' : '') + '\\n')
     process.kill(process.pid, 'SIGKILL')
-  }, BOUND_MS).unref()
-})
+  }, lookMs)
+`
+
+const turns = new Int32Array(new SharedArrayBuffer(4))
+const watch = new Worker(LOOK_ON, { eval: true, workerData: { turns, boundMs: BOUND_MS, lookMs: LOOK_MS } })
+watch.unref()
+setInterval(() => Atomics.add(turns, 0, 1), LOOK_MS / 5).unref()
+
+beforeEach(({ task }) => watch.postMessage({ place: `of "${task.name}" in ${task.file.name}`, isIn: true }))
+afterEach(({ task }) =>
+  watch.postMessage({ place: `of what follows "${task.name}" in ${task.file.name}`, isIn: false }),
+)
