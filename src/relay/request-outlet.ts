@@ -141,8 +141,7 @@ export class RequestOutlet {
     return () => {
       const chunk = chunks.shift()
       if (chunk !== undefined) this.#release(chunk)
-      // What waits for its reply is weighed again when that comes.
-      if (this.#payloads === undefined) this.weigh()
+      this.weigh()
       if (this.#upstream.unsentBytes === 0) this.#emptied()
     }
   }
