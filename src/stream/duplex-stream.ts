@@ -2,7 +2,7 @@ import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { ByteSink } from './byte-stream.ts'
 import { freeMemory } from './free-memory.ts'
-import { type GatedStream, gateWrites } from './write-gate.ts'
+import { type GatedStream, gateWrites, prepareGate } from './write-gate.ts'
 
 /** A ByteStream over any Node Duplex: accepted sockets, TLS sockets, the file upstream. */
 export class DuplexStream implements GatedStream {
@@ -17,6 +17,7 @@ export class DuplexStream implements GatedStream {
   constructor(duplex: Duplex) {
     this.#duplex = duplex
     this.#ownsChunks = duplex instanceof Socket
+    prepareGate(duplex)
     // Paused by hand, a stream does not begin to flow when its 'data' listener comes: nothing is lost before start().
     duplex.pause()
     duplex.on('data', this.#onData)

@@ -7,7 +7,7 @@ import { once } from 'node:events'
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
 import { giveBuffer, HEADROOM_BYTES, takeBuffer } from './buffer-pool.ts'
 import type { ByteSink } from './byte-stream.ts'
-import { type GatedStream, gateWrites } from './write-gate.ts'
+import { type GatedStream, gateWrites, prepareGate } from './write-gate.ts'
 
 /** Where to connect: a TCP address or the path of a Unix socket. */
 export type SocketAddress = { readonly host: string; readonly port: number } | { readonly path: string }
@@ -32,6 +32,7 @@ export class PooledSocket implements GatedStream {
       onread: { buffer: this.#nextBuffer, callback: this.#onRead },
     }
     this.#socket = connect(options)
+    prepareGate(this.#socket)
     // Nothing is read, so nothing lost, before there is somebody to take it.
     this.#socket.pause()
     this.#socket.on('error', error => {

@@ -3,7 +3,7 @@
 // processes of the same program differ by is seen beside it: leases in memory are there twice, as `memory` and `again`,
 // and each kind has several gateways, which take turns.
 //
-//   --rounds N   --gateways N   --node PATH
+//   --rounds N   --gateways N   --only WORD   --node PATH
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
@@ -16,6 +16,7 @@ const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name
 const ROUNDS = Number(option('--rounds', '9'))
 const NODE = option('--node', process.execPath)
 const GATEWAYS = Number(option('--gateways', '3'))
+const ONLY = option('--only', '')
 const TIMES = 200
 const MIB = 256
 
@@ -65,6 +66,7 @@ async function main() {
     'randwrite 4 KiB, depth 1 (1/s)': port => fio(port, 'randwrite', 1),
   }
   for (const [name, measure] of Object.entries(measures)) {
+    if (!name.includes(ONLY)) continue
     const samples = { memory: [], again: [], etcd: [] }
     // The first turn of each gateway is not counted; who begins a round changes.
     for (let round = -GATEWAYS; round < ROUNDS; round++) {
