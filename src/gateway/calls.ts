@@ -110,7 +110,7 @@ export interface ElderCalls {
 }
 
 /** Two versions of the program understand each other if theirs is the same. */
-export const SEAM = 3
+export const SEAM = 4
 
 /** How a worker is started. */
 export interface WorkerStart {

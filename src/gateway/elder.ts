@@ -209,7 +209,7 @@ export class FloorAndElder implements Floor {
 
   async flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]> {
     // Who does not answer may have lost something.
-    const unknown = [{ ackedMs: 0, flushedMs: 0, lostMs: commonMs() }]
+    const unknown = [{ ackedMs: 0, flushedMs: 0, backMs: 0, lostMs: commonMs() }]
     const elders = this.#elder.askInTime(link => link.ask('flushTimes', key, butConn), unknown)
     return [...(await this.#own.flushTimes(key, butConn)), ...(await elders)]
   }

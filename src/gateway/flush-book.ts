@@ -14,10 +14,13 @@ export class FlushBook {
   leave(key: string, times: FlushTimes): void {
     if (times.ackedMs === 0 && times.flushedMs === 0 && times.lostMs === 0) return
     const before = this.#left.get(key) ?? times
+    const flushedMs = Math.max(before.flushedMs, times.flushedMs)
     this.#left.delete(key)
     this.#left.set(key, {
       ackedMs: Math.max(before.ackedMs, times.ackedMs),
-      flushedMs: Math.max(before.flushedMs, times.flushedMs),
+      flushedMs,
+      // While something of the former is not flushed all counts as of their upstream: a FLUSH that fails in vain is the lesser evil.
+      backMs: before.ackedMs > flushedMs ? Math.min(before.backMs, times.backMs) : times.backMs,
       lostMs: Math.max(before.lostMs, times.lostMs),
     })
     const [oldest] = this.#left.keys()

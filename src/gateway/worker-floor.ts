@@ -147,7 +147,7 @@ export class WorkerFloor implements Floor {
 
   async flushTimes(key: string, butConn: number): Promise<readonly FlushTimes[]> {
     // Who does not answer may have lost something.
-    const unknown = [{ ackedMs: 0, flushedMs: 0, lostMs: commonMs() }]
+    const unknown = [{ ackedMs: 0, flushedMs: 0, backMs: 0, lostMs: commonMs() }]
     return (await this.#all(({ link }) => inTime(link.ask('flushTimes', key, butConn), unknown))).flat()
   }
 

@@ -19,6 +19,8 @@ import { ReplayLog } from './replay.ts'
 export interface FlushTimes {
   readonly ackedMs: number
   readonly flushedMs: number
+  /** Since when it has the upstream that it has now, or had last: what it was told before that counts by `lostMs`. */
+  readonly backMs: number
   /** The last of what it has lost. */
   readonly lostMs: number
 }
@@ -68,6 +70,7 @@ export class Keep {
   #hasAcked = false
   #ackedMs = 0
   #flushedMs = 0
+  #backMs: number
   #lostMs = 0
   /** What was lost up to now has been told, or was before this session's time. */
   #toldMs: number
@@ -79,6 +82,7 @@ export class Keep {
     this.#pending = pending
     this.#meter = meter
     this.#toldMs = sinceMs ?? commonMs()
+    this.#backMs = this.#toldMs
     this.#hasFlush = (flags & TransmissionFlag.SEND_FLUSH) !== 0
     this.#isShared = (flags & TransmissionFlag.CAN_MULTI_CONN) !== 0 && (flags & TransmissionFlag.READ_ONLY) === 0
     // What another connection has written and flushed since would be overwritten.
@@ -112,7 +116,7 @@ export class Keep {
   }
 
   get times(): FlushTimes {
-    return { ackedMs: this.#ackedMs, flushedMs: this.#flushedMs, lostMs: this.#lostMs }
+    return { ackedMs: this.#ackedMs, flushedMs: this.#flushedMs, backMs: this.#backMs, lostMs: this.#lostMs }
   }
 
   /** Whether a request has to fail for what was lost: the first that asks for something to be safe, and no other. */
@@ -182,7 +186,10 @@ export class Keep {
     if (slot === this.#writing) this.#writing = -1
   }
 
-  /** To be called when replies have passed: what they acknowledged was so by now. */
+  /**
+   * To be called when replies have come and before they pass: what they acknowledge was so by now, and who is told of it and
+   * flushes by another connection does so later.
+   */
   stamp(): void {
     if (!this.#hasAcked) return
     this.#hasAcked = false
@@ -217,6 +224,11 @@ export class Keep {
     return own
   }
 
+  /** Another upstream takes over. */
+  back(): void {
+    this.#backMs = commonMs()
+  }
+
   /** So many FLUSHes that were out when the upstream died have failed: no other has to. */
   hasFailed(flushes: number): void {
     this.#meter.flushesFailed += flushes
@@ -231,7 +243,9 @@ export class Keep {
   #isLost(diedMs: number, others: readonly FlushTimes[], own: Unflushed): boolean {
     const flushedMs = Math.max(this.#flushedMs, ...others.map(each => each.flushedMs))
     const isUnflushed = (ackedMs: number): boolean => ackedMs > flushedMs
-    const acked = others.map(each => each.ackedMs).filter(ms => ms <= diedMs)
+    // One that has come back since has said what it lost, and was told the rest by the new upstream. Of one that has not,
+    // all is in danger, also what it hands on only now: processes do not notice at the same time that a server has died.
+    const acked = others.filter(({ backMs }) => backMs <= diedMs).map(({ ackedMs }) => ackedMs)
     const unflushed = [own.ranges > 0 ? this.#ackedMs : 0, ...acked].filter(isUnflushed)
     const lostMs = Math.max(0, ...unflushed, ...others.map(each => each.lostMs))
     if (lostMs <= this.#toldMs) return false

@@ -249,10 +249,10 @@ export class Relay {
       this.#violated('upstream', error)
       return
     }
+    this.keep?.stamp()
     this.#toClient.flush(chunk)
     this.#meter.hand('reply', tookMs)
     if (!this.#toClient.isFree) this.#upstream.pause()
-    this.keep?.stamp()
     this.#answered()
   }
 

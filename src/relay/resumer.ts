@@ -188,6 +188,7 @@ export class Resumer {
   #goOn(way: Way, completion: Buffer, others: readonly FlushTimes[] | undefined, replayed: number): void {
     const { keep, status, requests, replies, link, pending } = this.#parts
     const lost = others && keep.lose(this.#diedMs, others)
+    keep.back()
     replies.restart(way.stream.headroomBytes)
     if (completion.length > 0) replies.feed(completion)
     status.reconnect(way.contextIds)
