@@ -71,7 +71,9 @@ async function sample(measure, peers) {
   const last = measure.once === true ? 0 : rounds - 1
   for (let round = measure.once === true ? 0 : -1; round <= last; round++) {
     for (const [name, peer] of peers) {
-      const value = await measure.run(peer)
+      const value = await measure.run(peer).catch(error => {
+        throw new Error(`${measure.name}: ${name}`, { cause: error })
+      })
       if (round >= 0) samples[name].push(value)
     }
   }

@@ -96,7 +96,7 @@ async function nbdkit({ dir }, upstream, more) {
 
 async function qemu({ dir, certs }, upstream) {
   const port = await freePort()
-  const place = ['-t', '-e', '64', '-b', '127.0.0.1', '-p', String(port), '-x', 'disk', '-f', 'raw']
+  const place = ['-t', '-e', '3000', '-b', '127.0.0.1', '-p', String(port), '-x', 'disk', '-f', 'raw']
   const tls = `tls-creds-x509,id=tls0,dir=${certs},endpoint=server,verify-peer=on`
   const { pid } = start(['qemu-nbd', ...place, '--object', tls, '--tls-creds', 'tls0', upstream], join(dir, 'qemu.log'))
   await waitFor(() => canConnect(port))
