@@ -57,12 +57,13 @@ async function main() {
       const ours = among.find(([peer]) => peer.startsWith(`nbdgate, ${name}`) && !peer.includes('workers'))
       print(named, samples, ours?.[0] ?? among[0][0])
       found.push({ ...named, group: each, samples })
+      // Each time: what is found is not lost with what comes after it.
+      mkdirSync('.work', { recursive: true })
+      writeFileSync('.work/bench.json', `${JSON.stringify({ title, found }, null, 2)}\n`)
+      writeFileSync('.work/bench.svg', chart(title, found))
     }
   }
   console.log(WHAT_NOT_TO_CONCLUDE)
-  mkdirSync('.work', { recursive: true })
-  writeFileSync('.work/bench.json', `${JSON.stringify({ title, found }, null, 2)}\n`)
-  writeFileSync('.work/bench.svg', chart(title, found))
 }
 
 /** Rounds over all peers, in turn; the first one only warms up. */

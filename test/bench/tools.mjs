@@ -99,8 +99,8 @@ function textOf(file) {
 /** Processor time of a process and its children. */
 export function cpuSeconds(pid) {
   const ticks = familyOf(pid).map(each => {
-    const fields = readFileSync(`/proc/${each}/stat`, 'latin1').split(') ')[1].split(' ')
-    return Number(fields[11]) + Number(fields[12])
+    const fields = textOf(`/proc/${each}/stat`).split(') ')[1]?.split(' ')
+    return fields === undefined ? 0 : Number(fields[11]) + Number(fields[12])
   })
   return ticks.reduce((sum, each) => sum + each, 0) / 100
 }
