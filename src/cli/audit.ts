@@ -68,6 +68,7 @@ function sealCommand(): Command {
     .argument('<file...>', 'the files of one trail, the oldest first; the last one alone will do')
     .requiredOption('--key <file>', 'private Ed25519 key (PEM); keep it elsewhere')
     .option('--seals <file>', 'where to append the seal (default: audit.seals beside the last file)')
+    .option('--json', 'as JSON, which a seal is anyway')
     .action((files: string[], flags: SealFlags & { readonly key: string }) => {
       const key = loadSealKey(flags.key)
       const { head, findings } = verify(files, { seals: flags.seals })

@@ -21,10 +21,11 @@ import {
   withCrlLock,
   writeCrls,
 } from '../pki/store.ts'
-import { parseDays, print, printable } from './certs-words.ts'
+import { type AnswerFlags, answer, JSON_OPTION } from './answer.ts'
+import { madeOf, parseDays, print, printable } from './certs-words.ts'
 import { newPassword } from './password.ts'
 
-interface Flags {
+interface Flags extends AnswerFlags {
   readonly dir: string
   readonly days?: number
   readonly force?: boolean
@@ -35,7 +36,7 @@ export function listCommand(): Command {
   return inFolder('list')
     .description('list what the authority has issued: serial number, subject, kind, end, state')
     .option('--json', 'as JSON')
-    .action((flags: Flags & { readonly json?: boolean }) => {
+    .action((flags: Flags) => {
       const rows = listIssued(flags.dir, Date.now()).map(each => ({
         serial: each.facts.serial,
         subject: each.facts.subject,
@@ -76,10 +77,13 @@ export function revokeCommand(): Command {
         if (serial !== undefined && !isRoot) serials.push(serial)
         return serials.map(each => ({ serial: each, reason: flags.reason }))
       })
-      print(
+      const serials = [...targets.map(({ facts }) => facts.serial), ...(serial === undefined ? [] : [serial])]
+      answer(
+        flags,
+        { revoked: serials, lists: crl },
         ...targets.map(({ facts }) => `revoked: ${facts.serial} ${printable(facts.subject)}`),
         ...(serial === undefined ? [] : [`revoked: ${serial}`]),
-        ...crl,
+        ...crl.map(listLine),
         'A gateway that has this file as its `crl` takes it at once, and ends the sessions of what is revoked.',
       )
     })
@@ -90,7 +94,10 @@ export function crlCommand(): Command {
   return crlMaking('crl')
     .description('sign the revocation list again, with a new date, before the old one ends')
     .option('--force', 'begin a new list where the old one was lost')
-    .action(async (flags: Flags) => print(...(await renewCrls(flags, () => []))))
+    .action(async (flags: Flags) => {
+      const lists = await renewCrls(flags, () => [])
+      answer(flags, { lists }, ...lists.map(listLine))
+    })
 }
 
 /** `nbdgate certs renew`. */
@@ -101,6 +108,7 @@ export function renewCommand(): Command {
     .option('--days <number>', 'how long it is valid (default: as when it was made first)', parseDays)
     .option('--same-key', 'keep the key, where rules name it (cert:spki=) or the client made off with it')
     .option('--force', 'renew what is revoked, too')
+    .option(...JSON_OPTION)
     .action(async (name: string, flags: Flags & { readonly sameKey?: boolean }) => {
       const authority = loadAuthority(flags.dir)
       const old = renewable(name, flags.dir)
@@ -119,7 +127,18 @@ export function renewCommand(): Command {
       const end = new Date(old.facts.notAfterMs).toISOString().slice(0, 10)
       const keep =
         old.state === 'valid' ? [`The old one is good until ${end}: nbdgate certs revoke ${old.facts.serial}`] : []
-      print(`${files.cert}: ${printable(old.facts.subject)}`, `${files.key}: ${key ?? 'a new'} key`, ...keep)
+      const facts = {
+        ...madeOf(files),
+        sameKey: key !== undefined,
+        old: { serial: old.facts.serial, state: old.state },
+      }
+      answer(
+        flags,
+        facts,
+        `${files.cert}: ${printable(old.facts.subject)}`,
+        `${files.key}: ${key ?? 'a new'} key`,
+        ...keep,
+      )
     })
 }
 
@@ -130,6 +149,7 @@ export function pkcs12Command(): Command {
     .argument('<name>', 'client folder')
     .option('--password-file <file>', 'its first line is the password; without it the terminal is asked')
     .option('--force', 'overwrite what is there')
+    .option(...JSON_OPTION)
     .action(async (name: string, flags: Flags & { readonly passwordFile?: string }) => {
       const files = clientFiles(flags.dir, name)
       const target = join(files.dir, 'client.p12')
@@ -141,7 +161,7 @@ export function pkcs12Command(): Command {
       const { encodePkcs12 } = await import('../pki/pkcs12.ts')
       const leaf = { certificatePem: certificatePem ?? '', privateKeyPem: privateKeyPem ?? '' }
       replaceFile(target, encodePkcs12(leaf, authorityPem ?? '', password), 0o600)
-      print(`${target}: keep it secret`)
+      answer(flags, { file: target }, `${target}: keep it secret`)
     })
 }
 
@@ -150,11 +170,22 @@ function inFolder(name: string): Command {
 }
 
 function crlMaking(name: string): Command {
-  return inFolder(name).option('--days <number>', 'until the next list is due (default: 397)', parseDays)
+  return inFolder(name)
+    .option('--days <number>', 'until the next list is due (default: 397)', parseDays)
+    .option(...JSON_OPTION)
 }
 
-/** Signs the list of every authority whose key is here, with what `added` has for it; lines to print. */
-function renewCrls(...args: Parameters<typeof signCrls>): Promise<readonly string[]> {
+/** A list that was signed. */
+interface Signed {
+  readonly file: string
+  readonly issuer: string
+  readonly number: string
+  readonly revoked: number
+  readonly nextUpdate: string
+}
+
+/** Signs the list of every authority whose key is here, with what `added` has for it. */
+function renewCrls(...args: Parameters<typeof signCrls>): Promise<readonly Signed[]> {
   readAuthorities(args[0].dir) // without an authority there is nothing to lock
   return withCrlLock(args[0].dir, () => signCrls(...args))
 }
@@ -162,7 +193,7 @@ function renewCrls(...args: Parameters<typeof signCrls>): Promise<readonly strin
 async function signCrls(
   flags: Flags,
   added: (authority: KnownAuthority, isRoot: boolean) => readonly Revocation[],
-): Promise<readonly string[]> {
+): Promise<readonly Signed[]> {
   const authorities = readAuthorities(flags.dir)
   if (authorities[0]?.crl === undefined && hasIssued(flags.dir) && flags.force !== true) {
     // A new list would make good again what an older one revoked.
@@ -178,12 +209,16 @@ async function signCrls(
     return nextCrl(signingKey(authority, flags.dir), authority.crlPem, wanted, { days })
   })
   writeCrls(flags.dir, [...lists, ...otherCrls(flags.dir, authorities)])
-  return readAuthorities(flags.dir).flatMap(({ crl }) => (crl === undefined ? [] : [listLine(flags.dir, crl)]))
+  return readAuthorities(flags.dir).flatMap(({ crl }) => (crl === undefined ? [] : [signedOf(flags.dir, crl)]))
 }
 
-function listLine(dir: string, crl: NonNullable<KnownAuthority['crl']>): string {
-  const until = new Date(crl.nextUpdateMs ?? 0).toISOString().slice(0, 10)
-  return `${crlFile(dir)}: number ${crl.number} of ${printable(crl.issuer)}: ${crl.revoked.size} revoked, next by ${until}`
+function signedOf(dir: string, { issuer, number, revoked, nextUpdateMs }: NonNullable<KnownAuthority['crl']>): Signed {
+  const nextUpdate = new Date(nextUpdateMs ?? 0).toISOString()
+  return { file: crlFile(dir), issuer, number: String(number), revoked: revoked.size, nextUpdate }
+}
+
+function listLine({ file, issuer, number, revoked, nextUpdate }: Signed): string {
+  return `${file}: number ${number} of ${printable(issuer)}: ${revoked} revoked, next by ${nextUpdate.slice(0, 10)}`
 }
 
 /** A root's list lives as long as the root: its key is to be kept where it takes a walk to get at. */

@@ -1,5 +1,7 @@
 // What the commands of `nbdgate certs` share: how they read a number of days, and how they print.
 import { InvalidArgumentError } from 'commander'
+import { certificateFacts } from '../pki/certificate-facts.ts'
+import { loadCertificates } from '../pki/material.ts'
 
 /** The parser of `--days`. @throws InvalidArgumentError */
 export function parseDays(text: string): number {
@@ -15,4 +17,21 @@ export function printable(text: string): string {
 /** Prints lines. */
 export function print(...lines: string[]): void {
   process.stdout.write(`${lines.join('\n')}\n`)
+}
+
+/** A certificate that was made and its key, as `--json` prints them. */
+export interface Made {
+  readonly subject: string
+  /** Hexadecimal digits. */
+  readonly serial: string
+  readonly notAfter: string
+  readonly cert: string
+  readonly key: string
+}
+
+/** What was written to these files. @throws MaterialError */
+export function madeOf({ cert, key }: { readonly cert: string; readonly key: string }): Made {
+  const [certificate] = loadCertificates(cert)
+  const { subject, serial } = certificateFacts(certificate)
+  return { subject, serial, notAfter: new Date(certificate.validTo).toISOString(), cert, key }
 }

@@ -23,12 +23,13 @@ import {
 } from '../pki/files.ts'
 import { loadCertificates } from '../pki/material.ts'
 import { crlFile, recordIssued, rootFiles, writeCrls } from '../pki/store.ts'
+import { type AnswerFlags, answer, JSON_OPTION } from './answer.ts'
 import { crlCommand, daysLeft, listCommand, pkcs12Command, renewCommand, revokeCommand } from './certs-life.ts'
-import { parseDays, print, printable } from './certs-words.ts'
+import { type Made, madeOf, parseDays, print, printable } from './certs-words.ts'
 import { UsageError } from './errors.ts'
 import { progressBar } from './progress-bar.ts'
 
-interface MakeFlags {
+interface MakeFlags extends AnswerFlags {
   readonly dir: string
   readonly days?: number
   readonly rsa?: boolean
@@ -72,17 +73,24 @@ function initCommand(): Command {
       const hostKey = await makeHostKey(flags.dir)
       // A folder of an earlier version: all that it lacked is there now.
       if (hostKey !== undefined && flags.force !== true && existsSync(authorityFiles(flags.dir).cert)) {
-        print(hostKey, 'the authority is there already, and stays as it is')
+        answer(flags, { hostKey }, hostKeyLine(hostKey), 'the authority is there already, and stays as it is')
         return
       }
       refuseToOverwrite(authorityFiles(flags.dir), flags)
-      const lines = [...(await makeAuthority(flags)), ...(hostKey === undefined ? [] : [hostKey])]
-      print(...lines, '', 'Next: nbdgate certs server NAME, nbdgate certs client NAME')
+      const { facts, lines } = await makeAuthority(flags)
+      const more = hostKey === undefined ? [] : [hostKeyLine(hostKey)]
+      const next = 'Next: nbdgate certs server NAME, nbdgate certs client NAME'
+      answer(flags, { ...facts, ...(hostKey !== undefined && { hostKey }) }, ...lines, ...more, '', next)
     })
 }
 
-/** The authority, below a root if there is to be one, and its list; lines to print. */
-async function makeAuthority(flags: InitFlags): Promise<readonly string[]> {
+interface Authority {
+  readonly facts: { readonly authority: Made; readonly root?: Made; readonly crl: string }
+  readonly lines: readonly string[]
+}
+
+/** The authority, below a root if there is to be one, and its list. */
+async function makeAuthority(flags: InitFlags): Promise<Authority> {
   const { mintAuthority } = await import('../pki/mint.ts')
   const { emptyCrl } = await import('../pki/revocation.ts')
   const root = flags.intermediate === true ? await rootOf(flags) : undefined
@@ -92,9 +100,13 @@ async function makeAuthority(flags: InitFlags): Promise<readonly string[]> {
   const rootDays = root === undefined ? 0 : daysLeft(new X509Certificate(root.certificatePem))
   const rootCrl = root === undefined ? undefined : emptyCrl(root, { days: rootDays })
   const crl = writeCrls(flags.dir, [emptyCrl(authority), rootCrl])
-  const { key } = rootFiles(flags.dir)
-  const rootLines = root === undefined ? [] : [`${key}: take it away; only a new authority or its list needs it`]
-  return [...madeLines(files.cert, files.key), `${crl}: revokes nothing yet`, ...rootLines]
+  const above = rootFiles(flags.dir)
+  const rootLines = root === undefined ? [] : [`${above.key}: take it away; only a new authority or its list needs it`]
+  const made = madeOf(files)
+  return {
+    facts: { authority: made, ...(root !== undefined && { root: madeOf(above) }), crl },
+    lines: [...madeLines(made), `${crl}: revokes nothing yet`, ...rootLines],
+  }
 }
 
 /** The root that is there, or a new one. */
@@ -107,12 +119,16 @@ async function rootOf(flags: MakeFlags): Promise<KeyedCertificate> {
   return root
 }
 
-/** Makes an SSH host key where there is none, and says so. --force leaves it alone: clients know it by heart. */
+/** Makes an SSH host key where there is none; its file. --force leaves it alone: clients know it by heart. */
 async function makeHostKey(dir: string): Promise<string | undefined> {
   const { key } = hostKeyFiles(dir)
   if (existsSync(key)) return undefined
   const { mintHostKey } = await import('../pki/ssh-host-key.ts')
   writeHostKey(dir, mintHostKey('nbdgate'))
+  return key
+}
+
+function hostKeyLine(key: string): string {
   return `${key}: host key of the SSH door, keep it secret`
 }
 
@@ -127,7 +143,8 @@ function serverCommand(): Command {
       const server = mintServer(authority, { ...mintOptions(flags), names })
       const files = writeServer(flags.dir, server, flags)
       recordIssued(flags.dir, server.certificatePem)
-      print(...madeLines(files.cert, files.key), '', "In the gateway's configuration:", '', ...doorLines(files))
+      const made = madeOf(files)
+      answer(flags, made, ...madeLines(made), '', "In the gateway's configuration:", '', ...doorLines(files))
     })
 }
 
@@ -150,6 +167,7 @@ async function makeClients(names: readonly string[], flags: ClientFlags): Promis
   const { mintClient } = await import('../pki/mint.ts')
   const host = serverName(serverFiles(flags.dir).cert) ?? 'HOST'
   const bar = progressBar(names.length)
+  const all: (Made & { readonly ca: string })[] = []
   for (const [done, name] of names.entries()) {
     bar.draw(done)
     const more = { dnsNames: flags.dns, emails: flags.email, uris: flags.uri }
@@ -158,9 +176,13 @@ async function makeClients(names: readonly string[], flags: ClientFlags): Promis
     const files = writeClient(flags.dir, name, material, flags)
     recordIssued(flags.dir, client.certificatePem)
     bar.clear()
-    print(...madeLines(files.cert, files.key), files.ca)
+    const made = { ...madeOf(files), ca: files.ca }
+    all.push(made)
+    if (flags.json === true) continue
+    print(...madeLines(made), files.ca)
     if (names.length === 1) print('', ...clientLines(files, host))
   }
+  answer(flags, all)
 }
 
 function showCommand(): Command {
@@ -186,6 +208,7 @@ function makingCommand(name: string, defaultDays: string): Command {
     .option('--force', 'overwrite what is there')
     .option('--org <name>', 'organization, O=')
     .option('--unit <name>', 'organizational unit, OU=')
+    .option(...JSON_OPTION)
 }
 
 function collect(value: string, before: readonly string[]): readonly string[] {
@@ -201,10 +224,8 @@ function mintOptions(flags: MakeFlags) {
   }
 }
 
-function madeLines(cert: string, key: string): string[] {
-  const [certificate] = loadCertificates(cert)
-  const until = new Date(certificate.validTo).toISOString().slice(0, 10)
-  return [`${cert}: ${printable(certificateFacts(certificate).subject)}, until ${until}`, `${key}: keep it secret`]
+function madeLines({ subject, notAfter, cert, key }: Made): string[] {
+  return [`${cert}: ${printable(subject)}, until ${notAfter.slice(0, 10)}`, `${key}: keep it secret`]
 }
 
 function doorLines(files: LeafFiles): string[] {

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import * as z from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
+import { type AnswerFlags, answer, JSON_OPTION } from './answer.ts'
 import { onGateway } from './on-gateway.ts'
 import { ageText, columns } from './session-table.ts'
 
@@ -21,6 +22,8 @@ const leaseList = z.object({
   ),
 })
 
+const releaseResult = z.object({ released: z.number() })
+
 const HEADS = ['EXPORT', 'SHARING', 'HOLDER', 'FROM', 'ACCESS', 'SINCE', 'SESSIONS']
 
 /** `nbdgate lease`: who holds which export. */
@@ -32,11 +35,12 @@ export function leaseCommand(): Command {
       onGateway('release', "end the sessions of an export's holders, and free it")
         .argument('<export>', 'its name')
         .argument('[holder]', 'one holder alone, as `lease list` shows it')
+        .option(...JSON_OPTION)
         .action(release),
     )
 }
 
-async function list(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {
+async function list(flags: AdminFlags & AnswerFlags): Promise<void> {
   const { status, body } = await ask(flags, 'GET', '/v1/leases')
   if (status !== HTTP_OK) throw new Error(errorOf(body))
   const { leases } = leaseList.parse(body)
@@ -53,9 +57,9 @@ async function list(flags: AdminFlags & { readonly json?: boolean }): Promise<vo
   process.stdout.write(flags.json === true ? `${JSON.stringify(leases, null, 2)}\n` : table)
 }
 
-async function release(name: string, holder: string | undefined, flags: AdminFlags): Promise<void> {
+async function release(name: string, holder: string | undefined, flags: AdminFlags & AnswerFlags): Promise<void> {
   const query = new URLSearchParams({ export: name, ...(holder !== undefined && { holder }) })
   const { status, body } = await ask(flags, 'DELETE', `/v1/leases?${query}`)
   if (status !== HTTP_OK) throw new Error(errorOf(body))
-  process.stdout.write('released\n')
+  answer(flags, releaseResult.parse(body), 'released')
 }

@@ -1,6 +1,7 @@
 import { Command } from 'commander'
 import * as z from 'zod'
 import { type AdminFlags, ask, errorOf } from './admin-client.ts'
+import { type AnswerFlags, answer, JSON_OPTION } from './answer.ts'
 import { bytesText } from './connect-progress.ts'
 import { onGateway } from './on-gateway.ts'
 import { ageText, columns } from './session-table.ts'
@@ -30,17 +31,21 @@ export function overlaysCommand(): Command {
     .description('what `prepare` has made and `spawn` has started, for whom')
     .addCommand(onGateway('list', 'all of them').option('--json', 'all facts, as JSON').action(list))
     .addCommand(
-      onGateway('rm', 'clean one up that nobody uses').argument('<id>', 'as `overlays list` shows it').action(remove),
+      onGateway('rm', 'clean one up that nobody uses')
+        .argument('<id>', 'as `overlays list` shows it')
+        .option(...JSON_OPTION)
+        .action(remove),
     )
     .addCommand(
       onGateway('keep', 'keep one however old it gets')
         .argument('<id>', 'as `overlays list` shows it')
         .option('--undo', 'let it age again')
+        .option(...JSON_OPTION)
         .action(keep),
     )
 }
 
-async function list(flags: AdminFlags & { readonly json?: boolean }): Promise<void> {
+async function list(flags: AdminFlags & AnswerFlags): Promise<void> {
   const { status, body } = await ask(flags, 'GET', '/v1/overlays')
   if (status !== HTTP.OK) throw new Error(errorOf(body))
   const { overlays } = overlayList.parse(body)
@@ -54,15 +59,15 @@ async function list(flags: AdminFlags & { readonly json?: boolean }): Promise<vo
   process.stdout.write(flags.json === true ? `${JSON.stringify(overlays, null, 2)}\n` : table)
 }
 
-async function remove(id: string, flags: AdminFlags): Promise<void> {
+async function remove(id: string, flags: AdminFlags & AnswerFlags): Promise<void> {
   const { status, body } = await ask(flags, 'DELETE', `/v1/overlays/${encodeURIComponent(id)}`)
   if (status !== HTTP.NO_CONTENT) throw new Error(errorOf(body))
-  process.stdout.write('removed\n')
+  answer(flags, { removed: id }, 'removed')
 }
 
-async function keep(id: string, flags: AdminFlags & { readonly undo?: boolean }): Promise<void> {
+async function keep(id: string, flags: AdminFlags & AnswerFlags & { readonly undo?: boolean }): Promise<void> {
   const kept = flags.undo !== true
   const { status, body } = await ask(flags, 'PUT', `/v1/overlays/${encodeURIComponent(id)}/kept`, { kept })
   if (status !== HTTP.NO_CONTENT) throw new Error(errorOf(body))
-  process.stdout.write(kept ? 'kept\n' : 'ages again\n')
+  answer(flags, { id, kept }, kept ? 'kept' : 'ages again')
 }

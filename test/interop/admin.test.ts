@@ -59,7 +59,7 @@ test('sessions are listed, and one is ended by its number', async ({ setup, gate
     /^allowed: write, by nbdgate\.yaml:\d+\n {2}nbdgate\.yaml:\d+ allow write anyone: decides\n$/,
   )
   expect(await nbdgate('explain', '--session', '9', ...where)).toMatchObject({ code: 1 })
-  expect(await nbdgate('kick', '1', ...where)).toMatchObject({ code: 0 })
+  expect(await nbdgate('kick', '1', '--json', ...where)).toMatchObject({ code: 0, stdout: '{\n  "kicked": 1\n}\n' })
   await first.closed()
   await running.waitForLog(line => line.msg === 'session ended' && line.conn === 1 && line.why === 'kicked')
   expect(await nbdgate('kick', '1', ...where)).toMatchObject({ code: 1, stderr: 'nbdgate: there is no such session\n' })
@@ -89,7 +89,10 @@ test('drain lets sessions end by themselves, and nobody in', async ({ setup, gat
   const client = await entered(port)
   expect(await nbdgate('drain', '--socket', setup.socket)).toMatchObject({ code: 0, stdout: 'draining\n' })
   await waitFor('the door is closed', async () => !(await isConnectable({ host: HOST, port })))
-  expect(await nbdgate('drain', '--socket', setup.socket)).toMatchObject({ code: 0 })
+  expect(await nbdgate('drain', '--json', '--socket', setup.socket)).toMatchObject({
+    code: 0,
+    stdout: '{\n  "draining": true\n}\n',
+  })
   await client.disconnect()
   expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
 })

@@ -1,7 +1,7 @@
 // What `nbdgate certs` makes is for other people's programs: nbdkit serves with it, and libnbd, qemu and nbd-client
 // come in with the very commands that it prints.
 import { execFile } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,6 +35,32 @@ describe('a batch of clients', () => {
       const { stdout } = await run('openssl', ['x509', '-noout', '-subject', '-in', join(dir, 'carol/client-cert.pem')])
       expect(stdout).toContain('CN = carol')
       expect(['dave', 'erin', 'frank'].filter(name => existsSync(join(dir, name)))).toEqual([])
+    } finally {
+      rmSync(dir, { recursive: true })
+    }
+  })
+})
+
+describe('--json', () => {
+  it('says what was made, renewed, revoked and signed', { timeout: 60_000 }, async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'nbdgate-certs-'))
+    const said = async (name: string, ...words: string[]) =>
+      JSON.parse(await certs(name, '--json', '--dir', dir, ...words))
+    try {
+      const authority = { subject: expect.any(String), cert: join(dir, 'ca-cert.pem'), key: join(dir, 'ca-key.pem') }
+      expect(await said('init')).toMatchObject({ authority, crl: join(dir, 'ca-crl.pem'), hostKey: expect.any(String) })
+      expect(await said('server', 'gw.lab')).toMatchObject({ subject: 'CN=gw.lab', cert: join(dir, 'server-cert.pem') })
+      const clients = await said('client', 'alice', 'bob')
+      expect(clients).toMatchObject([{ subject: 'CN=alice' }, { subject: 'CN=bob', ca: join(dir, 'bob/ca-cert.pem') }])
+      const renewed = await said('renew', 'alice')
+      expect(renewed).toMatchObject({ subject: 'CN=alice', sameKey: false, old: { serial: clients[0].serial } })
+      expect(renewed.serial).not.toBe(clients[0].serial)
+      const lists = [{ file: join(dir, 'ca-crl.pem'), revoked: 1, nextUpdate: expect.any(String) }]
+      expect(await said('revoke', 'bob')).toMatchObject({ revoked: [clients[1].serial], lists })
+      expect(Number((await said('crl')).lists[0].number)).toBeGreaterThan(1)
+      const password = join(dir, 'password')
+      writeFileSync(password, 'a long password\n')
+      expect(await said('p12', 'alice', '--password-file', password)).toEqual({ file: join(dir, 'alice/client.p12') })
     } finally {
       rmSync(dir, { recursive: true })
     }

@@ -1,8 +1,9 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { Command } from 'commander'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import { run } from '../../../src/cli/program.ts'
+import { program, run } from '../../../src/cli/program.ts'
 import { parseConfig } from '../../../src/config/load.ts'
 import { isNative } from '../../../src/doors/ssh2.ts'
 import { VERSION } from '../../../src/observe/version.ts'
@@ -184,5 +185,17 @@ describe('nbdgate probe', () => {
     const { code, stderr } = await nbdgate('probe', `nbd+unix:///?socket=${join(dir, 'absent.sock')}`)
     expect(code).toBe(1)
     expect(stderr).toContain('ENOENT')
+  })
+})
+
+describe('--json', () => {
+  it('is there wherever a command answers and ends', () => {
+    const others = new Set(['serve', 'inetd', 'connect', 'demo', 'bash', 'zsh', 'fish', 'completion'])
+    const commandsOf = (command: Command): readonly Command[] =>
+      command.commands.length === 0 ? [command] : command.commands.flatMap(commandsOf)
+    const without = commandsOf(program())
+      .filter(command => !command.options.some(({ long }) => long === '--json'))
+      .map(command => command.name())
+    expect(without.filter(name => !others.has(name))).toEqual([])
   })
 })
