@@ -21,13 +21,13 @@ export async function openBy(
   upstream: StandingConfig,
   opening: Omit<Opening, 'upstream'>,
   dials: DialQueue,
-  accept: (opened: OpenExport) => Promise<OpenExport> = async opened => opened,
+  accept: (opened: OpenExport, way: UpstreamConfig) => Promise<OpenExport> = async opened => opened,
 ): Promise<OpenedBy> {
   const open = async (way: UpstreamConfig): Promise<OpenedBy> => {
     const opened = await dials.run(way, () => openExport({ ...opening, upstream: way }))
     const spread = await spreadExport(opened, { ...opening, upstream: way }, dials)
     const { memory } = opening
-    return { opened: await accept(alignExport(splitExport(spread, memory.joined), memory.joined)), way }
+    return { opened: await accept(alignExport(splitExport(spread, memory.joined), memory.joined), way), way }
   }
   if (upstream.kind !== 'ways') return await open(upstream)
   const failures: { readonly way: UpstreamConfig; readonly error: UpstreamError }[] = []

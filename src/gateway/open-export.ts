@@ -42,6 +42,8 @@ export interface OpenExport extends Opened {
   readonly hasBlockSize: boolean
   /** Transmission flags as the upstream sent them. */
   readonly upstreamFlags: number
+  /** What the upstream itself calls it; undefined: it does not say. */
+  readonly told: string | undefined
   /** What every offset and length has to be a multiple of: the upstream was promised so. */
   readonly alignment: number
   /** What they are made multiples of on the way to the upstream; 1: they are not. */
@@ -105,6 +107,7 @@ export async function openExport(opening: Opening): Promise<OpenExport> {
       (cutFlags(facts.flags, rights, kinds) & (canMultiply ? ~0 : ~TransmissionFlag.CAN_MULTI_CONN)) |
       (filter ? TransmissionFlag.BLOCK_STATUS_PAYLOAD : 0),
     upstreamFlags: facts.flags,
+    told: facts.told,
     blockSize: { ...cutSizes(facts.blockSize), ...(alignBytes > 1 && { minimum: 1 }) },
     stream: facts.stream,
     rights,
@@ -143,7 +146,7 @@ async function reach(opening: Opening, extendedHeaders: boolean) {
     const link = await connectUpstream(upstream, wants, signal, ssh)
     if (header !== undefined) link.stream.write(header)
     return link.kind === 'file'
-      ? { ...link, structuredReplies, extendedHeaders: false, contexts: [], keepsSizes: true }
+      ? { ...link, structuredReplies, extendedHeaders: false, contexts: [], keepsSizes: true, told: undefined }
       : await negotiateUpstream(link, { structuredReplies, extendedHeaders, contexts, blockSize })
   })
 }

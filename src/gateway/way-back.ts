@@ -77,17 +77,20 @@ export class WayBack {
     const upstream = await find(ruling)
     if (upstream.kind === 'refused') throw new UpstreamError('REFUSED', upstream.message)
     const contexts = { how: 'keep', queries: opened.contextIds.size === 0 ? [] : opened.contexts } as const
-    const again = await openBy(upstream, { ...opening, contexts }, dials, async found => {
+    const again = await openBy(upstream, { ...opening, contexts }, dials, async (found, way) => {
       if (fence !== undefined) found.stream.gate(fence.isOpen)
-      return await this.#same(found, ruling.luks)
+      return await this.#same(found, way, ruling.luks)
     })
     this.#upstream = again.way
     return again.opened
   }
 
-  async #same(found: OpenExport, luks: LuksConfig | undefined): Promise<OpenExport> {
+  async #same(found: OpenExport, way: UpstreamConfig, luks: LuksConfig | undefined): Promise<OpenExport> {
     try {
-      const difference = differenceOf(this.#options.opened, found)
+      const { opened, way: first } = this.#options
+      // What stands at another place may go by another name.
+      const isElsewhere = upstreamText(way) !== upstreamText(first)
+      const difference = differenceOf(opened, found) ?? (isElsewhere ? undefined : newNameOf(opened, found))
       if (difference !== undefined) throw another(difference)
       if (luks !== undefined && (await checkLuks(found, luks)).kind === 'none') throw another('it has no LUKS header')
       return found
@@ -114,6 +117,11 @@ function differenceOf(before: OpenExport, now: OpenExport): string | undefined {
   const [kind, former] = [now.structured, before.structured]
   if (kind.upstream !== former.upstream || kind.extended !== former.extended) return 'it has another kind of replies'
   return now.contextIds.size === before.contextIds.size ? undefined : 'it has other metadata contexts'
+}
+
+/** The marker of an export, where its server gives it one. */
+function newNameOf({ told: before }: OpenExport, { told: now }: OpenExport): string | undefined {
+  return before === undefined || now === before ? undefined : 'its server calls it otherwise'
 }
 
 function hex(flags: number): string {

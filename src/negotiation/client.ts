@@ -53,6 +53,8 @@ export interface UpstreamExport {
   /** Transmission flags as the upstream sent them. */
   readonly flags: number
   readonly blockSize: BlockSize
+  /** What the server itself calls it and says of it, by NBD_INFO_NAME and NBD_INFO_DESCRIPTION; undefined: nothing. */
+  readonly told?: string | undefined
   /** The upstream was promised that its block sizes are kept to. */
   readonly keepsSizes: boolean
   readonly structuredReplies: boolean
@@ -143,9 +145,9 @@ export async function enter(connected: Connected, name: string, wants: UpstreamW
   if (wants.blockSize === false) {
     // proto.md, "Size constraints": INFO tells them without a commitment.
     const looked = await ask(wire, Opt.INFO, name, true)
-    const blockSize = looked.kind === 'facts' ? looked.blockSize : DEFAULT_BLOCK_SIZE
+    const { blockSize, told } = looked.kind === 'facts' ? looked : { blockSize: DEFAULT_BLOCK_SIZE, told: undefined }
     const entered = await ask(wire, Opt.GO, name, false)
-    if (entered.kind === 'facts') return checked({ ...entered, ...agreed, blockSize, keepsSizes: false })
+    if (entered.kind === 'facts') return checked({ ...entered, ...agreed, blockSize, told, keepsSizes: false })
     if (entered.kind === 'unsupported') {
       noExportName(extendedHeaders)
       return checked({ ...(await exportName(connected, name)), ...agreed, keepsSizes: false })
@@ -164,17 +166,27 @@ function noExportName(extendedHeaders: boolean): void {
 }
 
 type Answer =
-  | { readonly kind: 'facts'; readonly sizeBytes: bigint; readonly flags: number; readonly blockSize: BlockSize }
+  | {
+      readonly kind: 'facts'
+      readonly sizeBytes: bigint
+      readonly flags: number
+      readonly blockSize: BlockSize
+      readonly told: string | undefined
+    }
   | { readonly kind: 'unsupported' }
   /** ERR_BLOCK_SIZE_REQD. */
   | { readonly kind: 'sizes wanted'; readonly refused: OptionRefused }
 
-/** Asks what an export is, or for it; for its block sizes too if `sizes`. @throws OptionRefused for any other refusal */
+/** Beside what a server tells anyway. */
+const ASKED: readonly number[] = [Info.BLOCK_SIZE, Info.NAME, Info.DESCRIPTION]
+
+/** Asks what an export is, or for it; for its block sizes and names too if `sizes`. @throws OptionRefused for any other refusal */
 async function ask(wire: Wire, option: typeof Opt.INFO | typeof Opt.GO, name: string, sizes: boolean): Promise<Answer> {
-  await wire.write(encodeOption(option, encodeInfoRequest({ name, infos: sizes ? [Info.BLOCK_SIZE] : [] })))
+  await wire.write(encodeOption(option, encodeInfoRequest({ name, infos: sizes ? ASKED : [] })))
   let facts: { sizeBytes: bigint; flags: number } | undefined
   let blockSize: BlockSize = DEFAULT_BLOCK_SIZE
   let told: BlockSize | undefined
+  const texts: Record<number, string> = {}
   for (let count = 0; count < MAX_REPLIES.go; count++) {
     const { reply, data } = await readReply(wire, option)
     if (reply === Rep.ERR_UNSUP) return { kind: 'unsupported' }
@@ -182,12 +194,14 @@ async function ask(wire: Wire, option: typeof Opt.INFO | typeof Opt.GO, name: st
     if (isErrorReply(reply)) throw refused(option, reply, data, told)
     if (reply === Rep.ACK) {
       if (facts === undefined) throw new ProtocolError('BAD_REPLY', `${nameOf(Opt, option)} without INFO_EXPORT`)
-      return { ...facts, kind: 'facts', blockSize }
+      const isNamed = Object.keys(texts).length > 0
+      return { ...facts, kind: 'facts', blockSize, told: isNamed ? JSON.stringify(texts) : undefined }
     }
     if (reply !== Rep.INFO)
       throw new ProtocolError('BAD_REPLY', `${nameOf(Rep, reply)} in reply to ${nameOf(Opt, option)}`)
     const info = decodeInfoReply(data)
     if (info.kind === 'export') facts = info
+    if (info.kind === 'text') texts[info.type] = info.text
     if (info.kind === 'block size') told = info
     if (info.kind === 'block size' && sizes) blockSize = info
   }

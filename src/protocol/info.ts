@@ -107,6 +107,7 @@ export function encodeInfoBlockSize(size: BlockSize): Buffer {
 export type InfoReply =
   | ({ readonly kind: 'export' } & ExportFacts)
   | ({ readonly kind: 'block size' } & BlockSize)
+  | { readonly kind: 'text'; readonly type: typeof Info.NAME | typeof Info.DESCRIPTION; readonly text: string }
   | { readonly kind: 'other' }
 
 /**
@@ -120,6 +121,8 @@ export function decodeInfoReply(data: Buffer): InfoReply {
     if (data.length !== 12) throw new ProtocolError('BAD_LENGTH', `INFO_EXPORT of ${data.length} bytes`)
     return { kind: 'export', sizeBytes: data.readBigUInt64BE(2), flags: data.readUInt16BE(10) }
   }
+  // proto.md, "NBD_INFO_NAME": what the server prefers to call it; "NBD_INFO_DESCRIPTION": for people.
+  if (type === Info.NAME || type === Info.DESCRIPTION) return { kind: 'text', type, text: data.toString('utf8', 2) }
   if (type !== Info.BLOCK_SIZE) return { kind: 'other' }
   if (data.length !== 14) throw new ProtocolError('BAD_LENGTH', `INFO_BLOCK_SIZE of ${data.length} bytes`)
   const [minimum, preferred, maximumPayload] = [data.readUInt32BE(2), data.readUInt32BE(6), data.readUInt32BE(10)]

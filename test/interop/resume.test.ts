@@ -1,12 +1,13 @@
 // Sessions that outlive their upstream: nothing is lost and nothing is wrong, or FLUSH says so.
-import { existsSync } from 'node:fs'
+import { existsSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Opt } from '../../src/protocol/constants.ts'
-import { seededBytes } from '../support/disk.ts'
+import { seededBytes, seededFile } from '../support/disk.ts'
 import { type LogLine, MAIN } from '../support/gateway.ts'
 import { start } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
+import { startNbdkit, startQemuNbd } from '../support/servers.ts'
 import { freePort, waitFor } from '../support/wait.ts'
 import { allow, config, nbdsUri, tcpDoor, tlsDoor } from './configs.ts'
 import { AS_NOBODY, home } from './fio-home.ts'
@@ -218,8 +219,6 @@ requires('nbdkit')('an upstream that does not come back', () => {
     const running = await gateway(config([tcpDoor()], exports))
     const client = await entered(running.port('tcp'))
     await server.crash()
-    const { startNbdkit } = await import('../support/servers.ts')
-    const { rmSync } = await import('node:fs')
     for (const file of ['forgetful.pid', 'forgetful.sock']) rmSync(join(dir, file), { force: true })
     const other = await startNbdkit(dir, 'forgetful', ['memory', '2M'])
     const line = await running.waitForLog(({ msg }) => msg === 'upstream not taken back')
@@ -227,6 +226,28 @@ requires('nbdkit')('an upstream that does not come back', () => {
     client.request(READ, 1n, 0n, 512)
     await other.process.stop()
     await server.comeBack()
+    expect(await client.simpleReply(512)).toMatchObject({ error: 0, cookie: 1n })
+  })
+})
+
+requires('qemu-nbd')('an upstream of another name', () => {
+  test('is not taken back, though it is as large', async ({ dir, gateway }) => {
+    const image = await seededFile(join(dir, 'disk.img'), 1)
+    const serve = async (description: string) => {
+      for (const file of ['named.pid', 'named.sock']) rmSync(join(dir, file), { force: true })
+      return await startQemuNbd(dir, 'named', image, ['-D', description])
+    }
+    const first = await serve('vm-1')
+    const exports = [{ name: 'disk', upstream: `nbd+unix:///?socket=${first.socket}`, allow: ANYONE }]
+    const running = await gateway(config([tcpDoor()], exports))
+    const client = await entered(running.port('tcp'))
+    await first.process.stop()
+    const other = await serve('vm-2')
+    const line = await running.waitForLog(({ msg }) => msg === 'upstream not taken back')
+    expect(line).toMatchObject({ err: { message: expect.stringContaining('calls it otherwise') } })
+    client.request(READ, 1n, 0n, 512)
+    await other.process.stop()
+    await serve('vm-1')
     expect(await client.simpleReply(512)).toMatchObject({ error: 0, cookie: 1n })
   })
 })

@@ -46,7 +46,7 @@ async function speak(chunks: readonly Buffer[], structuredReplies = false, block
 const says = (...parts: readonly string[]): Promise<Spoken> => speak([hex(...parts)])
 
 const OPTION = '49484156454f5054'
-const SAYS_GO = `${OPTION} 00000007 0000000c 00000004 6469736b 0001 0003`
+const SAYS_GO = `${OPTION} 00000007 00000010 00000004 6469736b 0003 0003 0001 0002`
 const SAYS_EXPORT_NAME = `${OPTION} 00000001 00000004 6469736b`
 
 describe('greeting an upstream', () => {
@@ -137,7 +137,7 @@ describe('block sizes of an upstream, for a client that knows none', () => {
     reply(INFO, REP_INFO, SIZES),
     reply(INFO, ACK),
   ].join('')
-  const SAYS_INFO = `${OPTION} 00000006 0000000c 00000004 6469736b 0001 0003`
+  const SAYS_INFO = `${OPTION} 00000006 00000010 00000004 6469736b 0003 0003 0001 0002`
   const SAYS_PLAIN_GO = `${OPTION} 00000007 0000000a 00000004 6469736b 0000`
   const told = { minimum: 4096, preferred: 65_536, maximumPayload: 1 << 20 }
   const asks = (...parts: readonly string[]): Promise<Spoken> => speak([hex(NEW, ...parts)], false, false)
@@ -168,6 +168,20 @@ describe('block sizes of an upstream, for a client that knows none', () => {
 
   it('are no reason to go on when INFO is refused: older nbd-servers have lost step then', async () => {
     expect((await asks(reply(INFO, 0x8000_0006))).end).toMatchObject({ message: 'INFO refused with ERR_UNKNOWN' })
+  })
+})
+
+describe('what a server calls its export', () => {
+  it('is told where it is: name and description, in any order', async () => {
+    const [name, text] = [reply(GO, REP_INFO, '0001 766d31'), reply(GO, REP_INFO, '0002 6f6e65')]
+    const told = async (...infos: readonly string[]): Promise<unknown> => {
+      const { end } = await says(NEW, EXPORT, ...infos, WENT)
+      return (end as UpstreamExport).told
+    }
+    expect(await told(name, text)).toBe(await told(text, name))
+    expect(await told(name)).not.toBe(await told(text, name))
+    expect(await told(name)).toContain('vm1')
+    expect(await told()).toBeUndefined()
   })
 })
 

@@ -83,7 +83,9 @@ describe('replies to INFO and GO', () => {
       preferred: 4096,
       maximumPayload: 0xffff_ffff,
     })
-    for (const bytes of ['0001 6469736b', '0002', 'ffff 00', '0004']) {
+    expect(decodeInfoReply(hex('0001 6469736b'))).toEqual({ kind: 'text', type: 1, text: 'disk' })
+    expect(decodeInfoReply(hex('0002'))).toEqual({ kind: 'text', type: 2, text: '' })
+    for (const bytes of ['ffff 00', '0004']) {
       expect(decodeInfoReply(hex(bytes))).toEqual({ kind: 'other' })
     }
   })
