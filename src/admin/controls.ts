@@ -110,8 +110,8 @@ export function addControls(app: OpenAPIHono<AdminEnv>, managed: Managed): void 
     if (removal === 'unknown') return context.json({ error: UNKNOWN_OVERLAY }, 404)
     return context.json({ error: 'somebody uses it: `nbdgate kick` ends sessions' }, 409)
   })
-  app.openapi(keepOverlay, context => {
-    const isKnown = managed.keepOverlay(context.req.valid('param').id, context.req.valid('json').kept)
+  app.openapi(keepOverlay, async context => {
+    const isKnown = await managed.keepOverlay(context.req.valid('param').id, context.req.valid('json').kept)
     return isKnown ? context.body(null, 204) : context.json({ error: UNKNOWN_OVERLAY }, 404)
   })
   app.openapi(reload, async context => {

@@ -168,7 +168,7 @@ export interface Observed {
   /** The oldest first. */
   leases(): readonly LeaseFacts[]
   /** What was made for sessions, the oldest first. */
-  overlays(): readonly OverlayFacts[]
+  overlays(): Promise<readonly OverlayFacts[]>
   /** In the order of the configuration; those that upstreams list come last. */
   exports(): Promise<readonly ExportFacts[]>
   /** The metrics of each of its processes. */
@@ -200,7 +200,7 @@ export interface Managed extends Observed {
   /** Takes one apart that nobody uses; resolves when nothing of it is left. */
   removeOverlay(id: string): Promise<OverlayRemoval>
   /** Whether one ages; false if there is none of this name. */
-  keepOverlay(id: string, isKept: boolean): boolean
+  keepOverlay(id: string, isKept: boolean): Promise<boolean>
   reload(): Promise<ReloadResult>
   /** Lets nobody in any more, and ends the process when the last session has. */
   drain(): void

@@ -134,7 +134,7 @@ export function addViews(app: OpenAPIHono<AdminEnv>, observed: Observed, signal:
   })
   app.openapi(exportsRoute, async context => context.json({ exports: await observed.exports() }, 200))
   app.openapi(leases, context => context.json({ leases: observed.leases() }, 200))
-  app.openapi(overlays, context => context.json({ overlays: observed.overlays() }, 200))
+  app.openapi(overlays, async context => context.json({ overlays: await observed.overlays() }, 200))
   app.openapi(metrics, async context => {
     return context.text(await metricsText(await observed.metrics()), 200, { 'Content-Type': METRICS_TYPE })
   })

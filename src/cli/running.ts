@@ -61,16 +61,16 @@ export class Running implements Managed {
     return (await this.#gateway?.releaseLease(name, holder)) ?? 0
   }
 
-  overlays(): readonly OverlayFacts[] {
-    return this.#gateway?.overlays.list() ?? []
+  async overlays(): Promise<readonly OverlayFacts[]> {
+    return (await this.#gateway?.overlays.list()) ?? []
   }
 
   async removeOverlay(id: string): Promise<OverlayRemoval> {
     return (await this.#gateway?.overlays.remove(id)) ?? 'unknown'
   }
 
-  keepOverlay(id: string, isKept: boolean): boolean {
-    return this.#gateway?.overlays.keep(id, isKept) ?? false
+  async keepOverlay(id: string, isKept: boolean): Promise<boolean> {
+    return (await this.#gateway?.overlays.keep(id, isKept)) ?? false
   }
 
   async exports(): Promise<readonly ExportFacts[]> {

@@ -46,12 +46,7 @@ export class Upgrade {
     const why = this.#isUnderWay ? 'there is one already' : whyNot()
     if (why !== undefined) return log.error({ why }, 'upgrade refused')
     this.#isUnderWay = true
-    const started = this.#start()
-    if (typeof started === 'string') {
-      this.#isUnderWay = false
-      return log.error({ why: started }, 'upgrade refused')
-    }
-    const { child, handover } = started
+    const { child, handover } = this.#start()
     const exited = new Promise<unknown>(resolve => {
       child.once('exit', (code, signal) => resolve({ code, signal }))
       child.once('error', err => resolve({ err }))
@@ -68,7 +63,7 @@ export class Upgrade {
     await this.#stay(child, handover)
   }
 
-  #start(): { readonly child: ChildProcess; readonly handover: Handover } | string {
+  #start(): { readonly child: ChildProcess; readonly handover: Handover } {
     const { file, log, environment, taken } = this.#belongings
     let child: ChildProcess | undefined
     const channel = {
@@ -76,7 +71,6 @@ export class Upgrade {
       send: (message: object) => void (child?.connected === true && child.send(message, undefined, {}, () => {})),
     }
     const handover = this.#gateway.handOver(channel, async () => taken(child?.pid ?? 0))
-    if (typeof handover === 'string') return handover
     const doors = [...this.#gateway.listeners()].map(([place, listener]) => ({ place, ...listener }))
     const listeners = [...doors, ...this.#belongings.listeners()]
     log.info({ sockets: listeners.length }, 'upgrading')

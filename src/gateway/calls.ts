@@ -6,7 +6,7 @@
  * process's.
  */
 import type { Socket } from 'node:net'
-import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { OverlayFacts, OverlayRemoval, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config, DiscoveryConfig } from '../config/config.ts'
 import type { Accepted, Offence, TurnedAway } from '../doors/door.ts'
 import type { GatewayEvent } from '../observe/event-feed.ts'
@@ -103,6 +103,15 @@ export interface ElderCalls {
   cut(conns: readonly number[], why: string): void
   extend(term: Term): void
   endTerm(id: string, why: string): void
+
+  /** As Legacy has them. */
+  prepareKnown(name: string, guest: Guest): Promise<Readied | undefined>
+  finish(conn: number): void
+  overlays(): Promise<readonly OverlayFacts[]>
+  removeOverlay(id: string): Promise<OverlayRemoval>
+  keepOverlay(id: string, isKept: boolean): Promise<boolean>
+
+  /** As Floor has them. */
   drain(): void
   ended(): Promise<void>
   shutDown(): Promise<void>
@@ -110,7 +119,7 @@ export interface ElderCalls {
 }
 
 /** Two versions of the program understand each other if theirs is the same. */
-export const SEAM = 4
+export const SEAM = 5
 
 /** How a worker is started. */
 export interface WorkerStart {

@@ -9,6 +9,7 @@ import type { Listener } from '../doors/listen.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
 import type { ExportTraffic } from '../observe/session-meters.ts'
+import type { Guest, Legacy, Overlays, Readied } from '../preparing/preparing.ts'
 import { commonMs, type FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { ElderCalls } from './calls.ts'
@@ -27,11 +28,14 @@ export interface ElderChannel extends Channel {
 const ANSWER_MS = 5000
 const FOLLOW_MS = 30_000
 
-export class Elder {
+export class Elder implements Legacy {
+  readonly overlays: Overlays
+  readonly gone: Promise<void>
   readonly #link: Link<ElderCalls>
   readonly #desk: Desk
   readonly #plane: Plane
   #isThere = true
+  #isGone: () => void = () => {}
 
   constructor(channel: ElderChannel, plane: Plane) {
     this.#plane = plane
@@ -42,6 +46,22 @@ export class Elder {
     this.#desk = new Desk({ plane, rates, guards, settle, flushTimes, pass: () => {} }, () => {})
     this.#link = new Link<ElderCalls>(channel, this.#desk)
     channel.listen(this.#link.receive, () => this.#closed())
+    this.gone = new Promise(resolve => {
+      this.#isGone = resolve
+    })
+    this.overlays = {
+      list: async () => await this.askInTime(link => link.ask('overlays'), []),
+      remove: async id => await this.#ask(link => link.ask('removeOverlay', id), 'unknown' as const),
+      keep: async (id, isKept) => await this.askInTime(link => link.ask('keepOverlay', id, isKept), false),
+    }
+  }
+
+  async prepareKnown(name: string, guest: Guest): Promise<Readied | undefined> {
+    return await this.#ask(link => link.ask('prepareKnown', name, guest), undefined)
+  }
+
+  finish(conn: number): void {
+    this.#link.tell('finish', conn)
   }
 
   /** It stops deciding; what its sessions have. @throws LinkClosedError */
@@ -115,6 +135,7 @@ export class Elder {
     this.#link.close()
     this.#desk.close()
     this.#plane.log.info({}, 'the process before this one has ended')
+    this.#isGone()
   }
 }
 

@@ -3,14 +3,7 @@
  * opens the doors of the floor, where a session is started for every visitor that the limits let in, and changes all of it
  * for another configuration while sessions run.
  */
-import type {
-  LeaseFacts,
-  OverlayFacts,
-  OverlayRemoval,
-  SessionExplanation,
-  SessionFacts,
-  WaitingFacts,
-} from '../admin/managed.ts'
+import type { LeaseFacts, SessionExplanation, SessionFacts, WaitingFacts } from '../admin/managed.ts'
 import type { Config, DiscoveryConfig } from '../config/config.ts'
 import { upstreamsOf } from '../config/named-files.ts'
 import type { Door } from '../doors/door.ts'
@@ -18,6 +11,7 @@ import type { Listener } from '../doors/listen.ts'
 import type { Log } from '../observe/log.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import type { Overlays } from '../preparing/preparing.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
 import { createControl } from './control.ts'
@@ -53,16 +47,6 @@ export interface GatewayOptions {
   readonly auditDir?: string | undefined
   /** The process whose gateway is taken over. */
   readonly elder?: ElderChannel | undefined
-}
-
-/** What was made for sessions; ids are those of `list`. */
-export interface Overlays {
-  /** The oldest first. */
-  list(): readonly OverlayFacts[]
-  /** Takes one apart that nobody uses; resolves when nothing of it is left. */
-  remove(id: string): Promise<OverlayRemoval>
-  /** Whether one ages; false if there is none. @throws the error of node:fs */
-  keep(id: string, isKept: boolean): boolean
 }
 
 /** A running gateway. */
@@ -109,11 +93,8 @@ export interface Gateway extends Overview {
   /** What the doors listen at, by place. */
   listeners(): ReadonlyMap<string, Listener>
 
-  /**
-   * Lets another process take over what is not sessions; `taken` is called when it has. Undefined and a reason where that can
-   * not be.
-   */
-  handOver(channel: Channel, taken: () => Promise<void>): Handover | string
+  /** Lets another process take over what is not sessions; `taken` is called when it has. */
+  handOver(channel: Channel, taken: () => Promise<void>): Handover
 }
 
 /**
@@ -198,6 +179,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
   const own: Floor = isAlone ? new LocalFloor(plane) : await openWorkers(plane, processes, workers)
   const elder = options.elder === undefined ? undefined : new Elder(options.elder, plane)
   const floor = elder === undefined ? own : new FloorAndElder(own, elder)
+  if (elder !== undefined) preparing.succeed(elder)
   const inTurn = turns()
   try {
     await own.begin()
@@ -289,12 +271,11 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await stop()
   }
   const handOver: Gateway['handOver'] = (channel, taken) => {
-    const why = preparing.bound(inForce)
-    if (why !== undefined) return why
     const handed: HandedOver = {
       seat,
       floor,
       telemetry,
+      preparing,
       number: () => conn,
       closeTrail: async () => await audit.close(),
       openTrail: async () => seat.keep(await beginAudit(config, auditDir, log)),
@@ -314,6 +295,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       follow: async next => {
         inForce = next
         control.replace(next)
+        preparing.apply(next)
         await floor.follow(next)
       },
       retire: () => {

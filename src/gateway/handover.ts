@@ -2,18 +2,20 @@
  * The end of a gateway that another process takes over, as it is here: sessions stay as long as they live. What they ask for is
  * asked of that process then, which reaches them as it reaches its own.
  */
-import type { SessionExplanation, SessionFacts } from '../admin/managed.ts'
+import type { OverlayFacts, OverlayRemoval, SessionExplanation, SessionFacts } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
 import type { ExportTraffic } from '../observe/session-meters.ts'
 import type { Telemetry } from '../observe/telemetry.ts'
+import type { Guest, Readied } from '../preparing/preparing.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import type { Term } from '../sharing/fence.ts'
 import type { ElderCalls, MainCalls } from './calls.ts'
 import type { Estate } from './estate.ts'
 import type { Floor } from './floor.ts'
 import { type Channel, Link } from './link.ts'
+import type { PreparingKeeper } from './preparing-keeper.ts'
 import type { Seat } from './seat.ts'
 
 /** The gateway that is handed over. */
@@ -21,6 +23,7 @@ export interface HandedOver {
   readonly seat: Seat
   readonly floor: Floor
   readonly telemetry: Telemetry
+  readonly preparing: PreparingKeeper
   /** The number of the last connection. */
   number(): number
   /** The audit trail is given up, or taken back. */
@@ -40,7 +43,7 @@ export interface HandedOver {
 export class Handover implements ElderCalls {
   /** Resolves when the other process has taken over. */
   readonly done: Promise<void>
-  /** Resolves when no session is left, or all have been ended. */
+  /** Resolves when no session is left, nor anything that was made ready for one; or all have been ended. */
   readonly over: Promise<void>
   readonly receive: Link<MainCalls>['receive']
   readonly #gateway: HandedOver
@@ -90,14 +93,14 @@ export class Handover implements ElderCalls {
   }
 
   async takenOver(): Promise<void> {
-    const { seat, floor, telemetry } = this.#gateway
+    const { seat, floor, telemetry, preparing } = this.#gateway
     this.#isAway = true
     const empty = seat.giveAway(this.#link)
     telemetry.events.listen(event => this.#link.tell('event', event))
     this.#gateway.retire()
     await floor.release()
     await this.#taken()
-    void empty.then(this.#isOver)
+    void empty.then(async () => await preparing.leave()).then(this.#isOver)
     this.#isDone()
   }
 
@@ -159,6 +162,26 @@ export class Handover implements ElderCalls {
 
   endTerm(id: string, why: string): void {
     this.#gateway.floor.endTerm(id, why)
+  }
+
+  async prepareKnown(name: string, guest: Guest): Promise<Readied | undefined> {
+    return await this.#gateway.preparing.prepareKnown(name, guest)
+  }
+
+  finish(conn: number): void {
+    this.#gateway.preparing.finish(conn)
+  }
+
+  async overlays(): Promise<readonly OverlayFacts[]> {
+    return await this.#gateway.preparing.list()
+  }
+
+  async removeOverlay(id: string): Promise<OverlayRemoval> {
+    return await this.#gateway.preparing.remove(id)
+  }
+
+  async keepOverlay(id: string, isKept: boolean): Promise<boolean> {
+    return await this.#gateway.preparing.keep(id, isKept)
   }
 
   drain(): void {

@@ -6,7 +6,7 @@ import { statSync } from 'node:fs'
 import type { OverlayFacts, OverlayRemoval } from '../admin/managed.ts'
 import type { Config } from '../config/config.ts'
 import type { Log } from '../observe/log.ts'
-import { keyOf, nameOf } from '../policy/identity.ts'
+import { type Identity, keyOf, nameOf } from '../policy/identity.ts'
 import { printable } from '../protocol/strings.ts'
 import { askProgram } from './ask-program.ts'
 import { PreparingError } from './errors.ts'
@@ -29,6 +29,10 @@ export class Preparations implements Preparing {
   readonly #byConn = new Map<number, Preparation>()
   /** Those who have asked and not finished. */
   readonly #guests = new Set<number>()
+  readonly #unreadable = new Set<string>()
+  /** Called when there is no guest left. */
+  #deserted: () => void = () => {}
+  #closed: Promise<void> | undefined
   #exports = new Map<string, Prepared>()
   #keepMs: number | undefined
 
@@ -56,11 +60,6 @@ export class Preparations implements Preparing {
       if (!entry.isStale && !entry.is(this.#exports.get(entry.name))) entry.outdate()
     }
     this.#age()
-  }
-
-  /** Nothing is prepared, nor on its way. */
-  get isEmpty(): boolean {
-    return this.#entries.size === 0
   }
 
   async authorize(name: string, guest: Guest, granted: Parameters<Preparing['authorize']>[2]): Promise<Verdict> {
@@ -105,15 +104,36 @@ export class Preparations implements Preparing {
     }
   }
 
+  /**
+   * The same for a visitor of another process, which takes this one's place: only what is in use here, for it can not be there
+   * twice. What nobody uses is given up, and undefined.
+   */
+  async prepareKnown(name: string, guest: Guest): Promise<Readied | undefined> {
+    const { conn, asker } = guest
+    this.#guests.add(conn)
+    const of = this.#exports.get(name)
+    const isInUse =
+      this.#closed === undefined &&
+      of !== undefined &&
+      (this.#byConn.has(conn) || (of.hooks.per !== 'connection' && (await this.#isUsed(idOf(of, asker.identity)))))
+    if (!this.#guests.has(conn)) return { kind: 'down', problem: 'the visitor has gone' }
+    if (isInUse) return await this.prepare(name, guest)
+    this.finish(conn)
+    await this.#closed
+    return undefined
+  }
+
   finish(conn: number): void {
     this.#guests.delete(conn)
     const entry = this.#byConn.get(conn)
     this.#byConn.delete(conn)
     entry?.leave(conn)
+    if (this.#guests.size === 0) this.#deserted()
   }
 
   /** What is prepared, the oldest first. */
   list(): readonly OverlayFacts[] {
+    this.#recover()
     const found = [...this.#entries.values()].flatMap(entry => {
       const { record } = entry
       return record === undefined ? [] : [overlayOf(entry, record)]
@@ -123,14 +143,20 @@ export class Preparations implements Preparing {
 
   /** Takes one apart that nobody uses; resolves when nothing of it is left. */
   async remove(id: string): Promise<OverlayRemoval> {
+    this.#recover()
+    const found = this.#entries.get(id)
+    if (found === undefined) return 'unknown'
+    // It may be looked at just now whether it is to stay.
+    await found.ending
     const entry = this.#entries.get(id)
-    if (entry === undefined) return 'unknown'
+    if (entry === undefined) return 'removed'
     if (entry.users.size > 0) return 'in use'
     return (await entry.end()) ? 'removed' : 'in use'
   }
 
   /** Whether one ages; false if there is none. @throws the error of node:fs */
   keep(id: string, isKept: boolean): boolean {
+    this.#recover()
     return this.#entries.get(id)?.keep(isKept) === true
   }
 
@@ -146,6 +172,21 @@ export class Preparations implements Preparing {
 
   /** Ends what runs, and takes apart what does not survive a restart. Its sessions have ended. Never rejects. */
   async close(): Promise<void> {
+    this.#closed ??= this.#close()
+    await this.#closed
+  }
+
+  /** The same, once nobody uses anything any more: another process goes on, whose sessions may be here. Never rejects. */
+  async leave(): Promise<void> {
+    while (this.#guests.size > 0) {
+      await new Promise<void>(resolve => {
+        this.#deserted = resolve
+      })
+    }
+    await this.close()
+  }
+
+  async #close(): Promise<void> {
     clearInterval(this.#aging)
     this.#ground.close()
     const ends = [...this.#entries.values()].map(async entry => {
@@ -156,10 +197,23 @@ export class Preparations implements Preparing {
     this.#ground.leave()
   }
 
+  /** Whether somebody uses it. What nobody does is put down, so that another process can take it up. */
+  async #isUsed(id: string): Promise<boolean> {
+    for (let entry = this.#entries.get(id); entry !== undefined; entry = this.#entries.get(id)) {
+      if (entry.users.size > 0) return true
+      if (entry.ending !== undefined) await entry.ending
+      else if (entry.record?.per === 'identity') await entry.rest()
+      else await entry.end()
+      if (entry.users.size === 0 && entry.ending === undefined && this.#entries.get(id) === entry)
+        this.#entries.delete(id)
+    }
+    return false
+  }
+
   async #entryFor(of: Prepared, { conn, asker }: Guest): Promise<Preparation> {
     const { identity } = asker
     const ground = this.#ground
-    const id = preparationId({ export: of.name, per: of.hooks.per, identity })
+    const id = idOf(of, identity)
     const who = nameOf(identity)
     const values: Values = {
       export: safeName(of.name),
@@ -200,12 +254,16 @@ export class Preparations implements Preparing {
     return { kind: 'refused', reason: 'prepare', message: 'the export could not be made ready for you' }
   }
 
-  /** What an earlier gateway has left: its servers are ended, what does not survive is cleaned up, the rest is ours. */
+  /** What a gateway that has gone has left: its servers are ended, what does not survive is cleaned up, the rest is ours. */
   #recover(): void {
     const ground = this.#ground
-    const bad = (file: string): void => this.#log.error({ file }, 'a record can not be read')
+    if (ground.closing.aborted) return
+    const bad = (file: string): void => {
+      if (!this.#unreadable.has(file)) this.#log.error({ file }, 'a record can not be read')
+      this.#unreadable.add(file)
+    }
     for (const record of ground.records.all(bad)) {
-      if (isTaken(record)) continue
+      if (this.#entries.has(record.id) || isTaken(record)) continue
       const { id, per, phase } = record
       const entry = Preparation.found(ground, record, () => void this.#entries.delete(id))
       this.#entries.set(id, entry)
@@ -219,6 +277,7 @@ export class Preparations implements Preparing {
   }
 
   #age(): void {
+    this.#recover()
     if (this.#keepMs === undefined) return
     const oldest = Date.now() - this.#keepMs
     for (const entry of this.#entries.values()) {
@@ -230,6 +289,10 @@ export class Preparations implements Preparing {
       void entry.end()
     }
   }
+}
+
+function idOf({ name, hooks }: Prepared, identity: Identity): string {
+  return preparationId({ export: name, per: hooks.per, identity })
 }
 
 function overlayOf(entry: Preparation, record: PreparationRecord): OverlayFacts {

@@ -1,3 +1,4 @@
+import type { OverlayFacts, OverlayRemoval } from '../admin/managed.ts'
 import type { StandingConfig } from '../config/config.ts'
 import type { DoorKind, Identity, Rights } from '../policy/identity.ts'
 
@@ -38,4 +39,24 @@ export interface Preparing {
 
   /** The connection needs nothing any more; nothing is there for it if it has asked for nothing. */
   finish(conn: number): void
+}
+
+/** What was made ready for sessions, as it can be looked at and cleaned up; ids are those of `list`. */
+export interface Overlays {
+  /** The oldest first. */
+  list(): Promise<readonly OverlayFacts[]>
+  /** Takes one apart that nobody uses; resolves when nothing of it is left. */
+  remove(id: string): Promise<OverlayRemoval>
+  /** Whether one ages; false if there is none. Rejects with the error of node:fs. */
+  keep(id: string, isKept: boolean): Promise<boolean>
+}
+
+/** What another process of the gateway, which was there before, has made ready and still has. */
+export interface Legacy {
+  readonly overlays: Overlays
+  /** As `Preparing.prepare`, but only where something is there that is in use; undefined: nothing is, so it can be made here. */
+  prepareKnown(name: string, guest: Guest): Promise<Readied | undefined>
+  finish(conn: number): void
+  /** Resolves when that process has gone. */
+  readonly gone: Promise<void>
 }

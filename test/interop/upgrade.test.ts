@@ -4,35 +4,20 @@ import { readFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
-import { describe, expect } from 'vitest'
+import { expect } from 'vitest'
 import { Opt, Rep } from '../../src/protocol/constants.ts'
 import { hearNotifications } from '../support/activation.ts'
-import { seededFile } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
-import { MAIN, WORKERS, withWorkers } from '../support/gateway.ts'
+import { MAIN, WORKERS } from '../support/gateway.ts'
 import { run, runOk, start } from '../support/process.ts'
 import { isAlive, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
-import { freePort, type SocketAddress, waitFor } from '../support/wait.ts'
+import { freePort, waitFor } from '../support/wait.ts'
 import { config, type Entry, tcpDoor } from './configs.ts'
-import { upgrade } from './heirs.ts'
-import { leftIn, script } from './hooks-ground.ts'
-import { greeted, infoData, type RawClient, told } from './raw-client.ts'
+import { inside, isServed, upgrade } from './heirs.ts'
+import { greeted, infoData, told } from './raw-client.ts'
 
 const HOST = '127.0.0.1'
-const READ = 0
-async function inside(address: SocketAddress, name = 'disk'): Promise<RawClient> {
-  const client = await greeted(address)
-  expect((await client.option(Opt.GO, infoData(name))).at(-1)).toMatchObject({ type: Rep.ACK })
-  return client
-}
-
-/** Whether a READ is answered. */
-async function isServed(client: RawClient): Promise<boolean> {
-  client.request(READ, 9n, 0n, 512)
-  return (await client.simpleReply(512)).error === 0
-}
-
 const test = base.extend('lab', async ({ dir, nbdkit, gateway }) => {
   const upstream = `nbd+unix:///?socket=${await nbdkit('memory', '16M')}`
   const [path, admin, state] = [join(dir, 'nbd.sock'), join(dir, 'admin.sock'), join(dir, 'state')]
@@ -248,44 +233,5 @@ requires('nbdkit', 'fio')('an upgrade', () => {
     } finally {
       await manager.stop()
     }
-  })
-})
-
-describe('an upgrade', () => {
-  test('is refused where something is prepared for sessions, and as long as it is there', async ({ dir, gateway }) => {
-    const allow = [{ who: 'anyone', rights: 'write' }]
-    const go = join(dir, 'go')
-    const made = {
-      prepare: ['truncate', '-s', '1M', '{overlay}'],
-      upstream: { file: '{overlay}' },
-      cleanup: [await script(dir, 'clean', `while [ ! -e ${go} ]; do sleep 0.05; done`)],
-      per: 'connection',
-    }
-    const more = { state: join(dir, 'state') }
-    const running = await gateway(config([tcpDoor()], [{ name: 'disk', allow, ...made }], more))
-    const address = { host: HOST, port: running.port('tcp') }
-    const refused = async (count: number): Promise<unknown> => {
-      const reasons = () => running.log().flatMap(({ msg, why }) => (msg === 'upgrade refused' ? [why] : []))
-      running.kill('SIGUSR2')
-      await waitFor('a no', () => reasons().length === count)
-      return reasons().at(-1)
-    }
-    expect(await refused(1)).toMatch(/prepare/)
-    const user = await inside(address)
-    // Its export goes, and its session with it.
-    const upstream = { file: await seededFile(join(dir, 'disk.img'), 1) }
-    const asked = { name: 'other', upstream, authorize: ['true'], allow, sharing: 'cluster' }
-    await writeFile(running.configFile, withWorkers(config([tcpDoor()], [asked], more)))
-    running.kill('SIGHUP')
-    await user.closed()
-    expect(await refused(2)).toMatch(/still there/)
-    await writeFile(go, '')
-    await waitFor('nothing prepared', () => leftIn(dir).length === 0)
-    const old = await inside(address, 'other')
-    const heir = await upgrade(running)
-    expect([await isServed(old), await isServed(await inside(address, 'other'))]).toEqual([true, true])
-    await old.disconnect()
-    expect(await running.waitForExit()).toEqual({ code: 0, signal: null })
-    expect(isAlive(heir)).toBe(true)
   })
 })

@@ -68,7 +68,7 @@ export function managed(more: Partial<Managed> = {}): Managed {
         ? { decision: { kind: 'granted', rights: 'write', rule: 'nbdgate.yaml:12' }, steps: [], sharing: 'cluster' }
         : undefined,
     leases: () => [LEASE],
-    overlays: () => [OVERLAY],
+    overlays: async () => [OVERLAY],
     exports: async () => [
       {
         name: 'disk',
@@ -108,7 +108,7 @@ export function managed(more: Partial<Managed> = {}): Managed {
     kick: async id => id === 7,
     releaseLease: async name => (name === 'disk' ? 1 : 0),
     removeOverlay: async id => (id === OVERLAY.id ? 'removed' : id === 'used' ? 'in use' : 'unknown'),
-    keepOverlay: id => id === OVERLAY.id,
+    keepOverlay: async id => id === OVERLAY.id,
     reload: async () => ({ kind: 'reloaded', sessionsEnded: 0 }),
     drain: () => {},
     ...more,
