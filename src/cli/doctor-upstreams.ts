@@ -64,13 +64,13 @@ async function ask(
 ): Promise<UpstreamExport | string> {
   const link = await connectUpstream(upstream, { readOnly: true }, AbortSignal.timeout(ASK_MS))
   let { stream } = link
-  const secure = link.kind === 'server' ? link.secure : undefined
+  const { secure = undefined, acknowledge = undefined } = link.kind === 'server' ? link : {}
   const upgrade = async (): Promise<Wire> => {
     stream = await (secure?.() ?? Promise.resolve(stream))
-    return new Wire(stream, ASK_MS)
+    return new Wire(stream, ASK_MS, acknowledge)
   }
   try {
-    const connected = await greet(new Wire(stream, ASK_MS), secure === undefined ? undefined : upgrade)
+    const connected = await greet(new Wire(stream, ASK_MS, acknowledge), secure === undefined ? undefined : upgrade)
     return await enter(connected, name, { structuredReplies: true })
   } catch (error) {
     if (error instanceof OptionRefused) return error.message

@@ -78,13 +78,13 @@ async function probe<Answer>(
   const link = await connectUpstream(upstream, { readOnly: true }, AbortSignal.timeout(PROBE_MS))
   if (link.kind === 'file') throw new UsageError('a file is not negotiated with')
   let { stream } = link
-  const { secure } = link
+  const { secure, acknowledge } = link
   const upgrade = async (): Promise<Wire> => {
     stream = await (secure?.() ?? Promise.resolve(stream))
-    return new Wire(stream, PROBE_MS)
+    return new Wire(stream, PROBE_MS, acknowledge)
   }
   try {
-    return await ask(await greet(new Wire(stream, PROBE_MS), secure === undefined ? undefined : upgrade))
+    return await ask(await greet(new Wire(stream, PROBE_MS, acknowledge), secure === undefined ? undefined : upgrade))
   } catch (error) {
     if (error instanceof OptionRefused) return error.message
     throw error

@@ -23,14 +23,14 @@ export async function listUpstream(from: ListedUpstream): Promise<readonly ListE
   try {
     const header = from.proxyProtocol === undefined ? undefined : encodeProxyV2({})
     if (header !== undefined) stream.write(header)
-    const secure = 'secure' in link ? link.secure : undefined
+    const { secure = undefined, acknowledge = undefined } = link.kind === 'server' ? link : {}
     const upgrade =
       secure &&
       (async () => {
         stream = await secure()
-        return new Wire(stream, LIST_MS)
+        return new Wire(stream, LIST_MS, acknowledge)
       })
-    const { wire, fixed } = await greet(new Wire(stream, LIST_MS), upgrade)
+    const { wire, fixed } = await greet(new Wire(stream, LIST_MS, acknowledge), upgrade)
     if (!fixed) throw new UpstreamError('REFUSED', 'this server knows no LIST')
     return await listExports(wire)
   } finally {

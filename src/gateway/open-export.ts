@@ -207,9 +207,9 @@ async function negotiateUpstream(link: ServerLink, wants: UpstreamWants) {
         ? undefined
         : async () => {
             stream = await secure()
-            return new Wire(stream, NEGOTIATE_MS)
+            return new Wire(stream, NEGOTIATE_MS, link.acknowledge)
           }
-    const connected = await greet(new Wire(stream, NEGOTIATE_MS), upgrade)
+    const connected = await greet(new Wire(stream, NEGOTIATE_MS, link.acknowledge), upgrade)
     const facts = await enter(connected, link.export, wants)
     // A server sends nothing before it is asked: what is there already can not be a reply to anything.
     if (connected.wire.bufferedBytes > 0) throw new ProtocolError('UNEXPECTED_DATA', 'bytes before the first request')

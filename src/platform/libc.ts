@@ -49,7 +49,8 @@ const timespec = Buffer.alloc(16)
 
 const SOL_SOCKET = 1
 const IPPROTO_TCP = 6
-const TcpOption = { KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, USER_TIMEOUT: 18 } as const
+const TcpOption = { KEEPIDLE: 4, KEEPINTVL: 5, KEEPCNT: 6, QUICKACK: 12, USER_TIMEOUT: 18 } as const
+const ON = Buffer.from([1, 0, 0, 0])
 const SO_PEERCRED = 17
 /** struct ucred: pid, uid, gid, 32 bits each. */
 const UCRED_SIZE = 12
@@ -108,6 +109,14 @@ export function setKeepAlive(fd: number, { idleS, intervalS, probes, timeoutMs }
     bytes.writeInt32LE(value)
     return setsockopt(fd, IPPROTO_TCP, name, bytes, bytes.length) === 0
   })
+}
+
+/**
+ * Acknowledges what has come on a TCP socket at once (tcp(7), TCP_QUICKACK), and what comes until we send again. Whether
+ * that worked.
+ */
+export function acknowledge(fd: number): boolean {
+  return loadLibc()?.setsockopt(fd, IPPROTO_TCP, TcpOption.QUICKACK, ON, ON.length) === 0
 }
 
 /**

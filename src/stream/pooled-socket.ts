@@ -5,6 +5,7 @@
  */
 import { once } from 'node:events'
 import { connect, type NetConnectOpts, type Socket } from 'node:net'
+import { acknowledgeOn } from './acknowledge.ts'
 import { giveBuffer, HEADROOM_BYTES, takeBuffer } from './buffer-pool.ts'
 import type { ByteSink } from './byte-stream.ts'
 import { type GatedStream, gateWrites, prepareGate } from './write-gate.ts'
@@ -72,6 +73,9 @@ export class PooledSocket implements GatedStream {
     this.#paused = false
     this.#socket.resume()
   }
+
+  /** Acknowledges what has come at once. */
+  readonly acknowledge = (): void => void acknowledgeOn(this.#socket)
 
   write(bytes: Uint8Array, sent?: () => void): void {
     if (this.#socket.writable) this.#socket.write(bytes, sent)

@@ -20,6 +20,7 @@ const GONE = new StreamError('CLOSED', 'the peer has gone')
 
 export class Wire implements ByteSink {
   readonly #stream: ByteStream
+  readonly #arrived: () => void
   #budgetMs: number
   #chunks: Buffer[] = []
   #length = 0
@@ -30,9 +31,10 @@ export class Wire implements ByteSink {
   /** Made when somebody asks for it. */
   #gone: AbortController | undefined
 
-  /** Starts reading. `budgetMs` is how long the peer may keep us waiting, all in all. */
-  constructor(stream: ByteStream, budgetMs: number) {
+  /** Starts reading. `budgetMs` is how long the peer may keep us waiting, all in all; `arrived` is called when bytes have come. */
+  constructor(stream: ByteStream, budgetMs: number, arrived: () => void = nothing) {
     this.#stream = stream
+    this.#arrived = arrived
     this.#budgetMs = budgetMs
     stream.start(this)
   }
@@ -101,6 +103,7 @@ export class Wire implements ByteSink {
     this.#chunks.push(Buffer.from(chunk))
     this.#length += chunk.length
     this.#stream.release(chunk)
+    this.#arrived()
     if (this.#length > READ_AHEAD_BYTES) {
       this.#paused = true
       this.#stream.pause()
@@ -152,3 +155,5 @@ export class Wire implements ByteSink {
     this.#budgetMs = Math.max(0, this.#budgetMs - (performance.now() - before))
   }
 }
+
+function nothing(): void {}

@@ -7,6 +7,7 @@ import type { UpstreamConfig } from '../config/config.ts'
 import { MaterialError } from '../pki/errors.ts'
 import { type ClientMaterial, loadClientMaterial } from '../pki/material.ts'
 import type { BlockSize } from '../protocol/info.ts'
+import { acknowledgeOn } from '../stream/acknowledge.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Share } from '../stream/memory.ts'
 import { PooledSocket } from '../stream/pooled-socket.ts'
@@ -20,6 +21,8 @@ export type Link =
   | {
       readonly kind: 'server'
       readonly stream: GatedStream
+      /** Acknowledges what has come at once, for servers that wait for it before they say the rest. */
+      readonly acknowledge: () => void
       /** The export to ask for. */
       readonly export: string
       /** Present when the upstream has to speak TLS: upgrades after STARTTLS was acknowledged. @throws UpstreamError */
@@ -60,13 +63,14 @@ export async function connectUpstream(
   }
   if (config.kind === 'ssh') {
     const stream = new DuplexStream(await ssh.dial(config, signal, wants.lane))
-    return { kind: 'server', stream, export: config.export, secure: undefined }
+    return { kind: 'server', stream, acknowledge: nothing, export: config.export, secure: undefined }
   }
   const address = config.kind === 'tcp' ? { host: config.host, port: config.port } : { path: config.path }
   if (!config.tls) {
     const stream = new PooledSocket(address)
     await reach(stream.connected(signal), () => stream.destroy())
-    return { kind: 'server', stream, export: config.export, secure: undefined }
+    const { acknowledge } = stream
+    return { kind: 'server', stream, acknowledge, export: config.export, secure: undefined }
   }
   const material = loadMaterial(config)
   const options = { ...address, allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveInitialDelay: 15_000 }
@@ -74,9 +78,17 @@ export async function connectUpstream(
   const stream = new DuplexStream(socket)
   await reach(once(socket, 'connect', { signal }), () => socket.destroy())
   const hostname = config.tlsHostname ?? (config.kind === 'tcp' ? config.host : 'localhost')
-  const secure = (): Promise<GatedStream> => upgrade(stream, hostname, material, signal)
-  return { kind: 'server', stream, export: config.export, secure }
+  const acknowledge = (): void => void acknowledgeOn(socket)
+  const secure = async (): Promise<GatedStream> => {
+    const secured = upgrade(stream, hostname, material, signal)
+    // What the server says comes in pieces, after our hello.
+    setImmediate(acknowledge)
+    return await secured
+  }
+  return { kind: 'server', stream, acknowledge, export: config.export, secure }
 }
+
+function nothing(): void {}
 
 function loadMaterial(config: Exclude<UpstreamConfig, { kind: 'file' | 'ssh' }>): ClientMaterial {
   const { ca, cert, key } = config

@@ -209,7 +209,12 @@ async function close(socket) {
   disconnect.writeUInt16BE(2, 6)
   socket.end(disconnect)
   socket.resume()
-  if (!socket.closed) await once(socket, 'close', { signal: AbortSignal.timeout(20_000) })
+  // nbd-server answers the end with a reset, now and then.
+  if (!socket.closed) await once(socket, 'close', { signal: AbortSignal.timeout(20_000) }).catch(ignoreReset)
+}
+
+function ignoreReset(error) {
+  if (error.code !== 'ECONNRESET') throw error
 }
 
 /** Exactly so many bytes of a stream. */
