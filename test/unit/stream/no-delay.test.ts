@@ -63,14 +63,14 @@ describe('TCP_QUICKACK', () => {
   it('works on TCP, and is nothing elsewhere', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'nbdgate-ack-'))
     const path = join(folder, 'sock')
-    const servers = [createServer().listen(0, '127.0.0.1'), createServer().listen(path)]
-    await Promise.all(servers.map(server => once(server, 'listening')))
-    const sockets = [connect((servers[0]?.address() as AddressInfo).port, '127.0.0.1'), connect(path)]
+    const [tcp, unix] = [createServer().listen(0, '127.0.0.1'), createServer().listen(path)]
+    await Promise.all([tcp, unix].map(server => once(server, 'listening')))
+    const sockets = [connect((tcp.address() as AddressInfo).port, '127.0.0.1'), connect(path)]
     await Promise.all(sockets.map(socket => once(socket, 'connect')))
     expect(sockets.map(acknowledgeOn)).toEqual([true, false])
     for (const socket of sockets) socket.destroy()
     expect(sockets.map(acknowledgeOn)).toEqual([false, false])
-    for (const server of servers) server.close()
+    for (const server of [tcp, unix]) server.close()
     rmSync(folder, { recursive: true })
   })
 })
