@@ -178,7 +178,7 @@ type Answer =
   | { readonly kind: 'sizes wanted'; readonly refused: OptionRefused }
 
 /** Beside what a server tells anyway. */
-const ASKED: readonly number[] = [Info.BLOCK_SIZE, Info.NAME, Info.DESCRIPTION]
+const ASKED: readonly number[] = [Info.NAME, Info.DESCRIPTION, Info.BLOCK_SIZE]
 
 /** Asks what an export is, or for it; for its block sizes and names too if `sizes`. @throws OptionRefused for any other refusal */
 async function ask(wire: Wire, option: typeof Opt.INFO | typeof Opt.GO, name: string, sizes: boolean): Promise<Answer> {

@@ -46,7 +46,7 @@ async function speak(chunks: readonly Buffer[], structuredReplies = false, block
 const says = (...parts: readonly string[]): Promise<Spoken> => speak([hex(...parts)])
 
 const OPTION = '49484156454f5054'
-const SAYS_GO = `${OPTION} 00000007 00000010 00000004 6469736b 0003 0003 0001 0002`
+const SAYS_GO = `${OPTION} 00000007 00000010 00000004 6469736b 0003 0001 0002 0003`
 const SAYS_EXPORT_NAME = `${OPTION} 00000001 00000004 6469736b`
 
 describe('greeting an upstream', () => {
@@ -137,7 +137,7 @@ describe('block sizes of an upstream, for a client that knows none', () => {
     reply(INFO, REP_INFO, SIZES),
     reply(INFO, ACK),
   ].join('')
-  const SAYS_INFO = `${OPTION} 00000006 00000010 00000004 6469736b 0003 0003 0001 0002`
+  const SAYS_INFO = `${OPTION} 00000006 00000010 00000004 6469736b 0003 0001 0002 0003`
   const SAYS_PLAIN_GO = `${OPTION} 00000007 0000000a 00000004 6469736b 0000`
   const told = { minimum: 4096, preferred: 65_536, maximumPayload: 1 << 20 }
   const asks = (...parts: readonly string[]): Promise<Spoken> => speak([hex(NEW, ...parts)], false, false)
