@@ -1,5 +1,6 @@
 /** The login of one SSH connection: public keys and certificates, nothing else; a few attempts, and a time limit. */
 import type { AuthContext, Connection, PublicKeyAuthContext } from 'ssh2'
+import { rightsClock } from '../platform/rights-clock.ts'
 import { type Admission, admit, type Offer } from '../policy/ssh-admission.ts'
 import { isCertificateAlgorithm } from '../ssh/certificate.ts'
 import type { SshFacts } from '../ssh/facts.ts'
@@ -49,7 +50,7 @@ export class SshLogin {
   standing(): Admission {
     const offer = this.#offer
     if (offer === undefined) return { kind: 'refused', reason: 'not logged in' }
-    return admit(offer, this.#options.keys(), Date.now())
+    return admit(offer, this.#options.keys(), rightsClock.now())
   }
 
   readonly #authenticate = (context: AuthContext): void => {
@@ -80,7 +81,7 @@ export class SshLogin {
     if (username.length > MAX_USER_LENGTH) return { kind: 'refused', reason: 'a name that is too long' }
     // RFC 8332: the old algorithm name of an RSA key stands for SHA-1.
     if (key.algo === 'ssh-rsa' && hashAlgo === undefined) return { kind: 'refused', reason: 'a signature with SHA-1' }
-    return admit(offer, this.#options.keys(), Date.now())
+    return admit(offer, this.#options.keys(), rightsClock.now())
   }
 
   #refuse(context: AuthContext, reason: string): void {

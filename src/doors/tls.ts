@@ -6,6 +6,7 @@ import type { X509Certificate } from 'node:crypto'
 import { createServer, type Server, type TLSSocket } from 'node:tls'
 import { FactsCache } from '../pki/facts-cache.ts'
 import type { ServerMaterial } from '../pki/material.ts'
+import { rightsClock } from '../platform/rights-clock.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
 import type { Secured } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
@@ -97,8 +98,9 @@ export class TlsEnd {
       // against trust alone, whoever came by an intermediate authority of his own would be cut off at once.
       const recheck = (): TlsErrorReason | undefined =>
         options === this.#options ? ageOf(proof.certificate) : this.#against(proof)
-      const reason = options === this.#options ? undefined : recheck()
-      if (reason !== undefined) throw new TlsError(reason, 'reloaded during the handshake')
+      // Without a reload meanwhile it is the clock: it was set back, or the certificate has run out since.
+      const reason = recheck()
+      if (reason !== undefined) throw new TlsError(reason, 'no longer accepted')
       const { name: suite, standardName } = socket.getCipher()
       const version = socket.getProtocol() ?? ''
       return {
@@ -122,7 +124,7 @@ export class TlsEnd {
     const { clientCert, material } = this.#options
     if (psk !== undefined) return material.psk?.get(psk.name)?.equals(psk.key) === true ? undefined : 'wrong key'
     if (certificate !== undefined) {
-      return material.trust === undefined ? 'unknown CA' : material.trust.against(certificate, Date.now())
+      return material.trust === undefined ? 'unknown CA' : material.trust.against(certificate, rightsClock.now())
     }
     return asksForProof(material) && clientCert === 'required' ? 'no certificate' : undefined
   }
@@ -171,7 +173,7 @@ function verified(socket: TLSSocket, options: TlsOptions): X509Certificate | und
 }
 
 function ageOf(certificate: X509Certificate | undefined): TlsErrorReason | undefined {
-  return certificate !== undefined && Date.now() >= Date.parse(certificate.validTo) ? 'expired' : undefined
+  return certificate !== undefined && rightsClock.now() >= Date.parse(certificate.validTo) ? 'expired' : undefined
 }
 
 function asksForProof({ trust, psk }: ServerMaterial): boolean {

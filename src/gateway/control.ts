@@ -15,6 +15,7 @@ import type {
 } from '../config/config.ts'
 import { globMatches } from '../config/glob.ts'
 import type { ListEntry } from '../negotiation/host.ts'
+import { rightsClock } from '../platform/rights-clock.ts'
 import { compileGroups, compilePolicy, type KnownWho } from '../policy/compile.ts'
 import { type Decision, decide, type ExportPolicy } from '../policy/decide.ts'
 import { explain } from '../policy/explain.ts'
@@ -150,7 +151,7 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
   const hold = (name: string, visit: Visit, lease: Rights | undefined, sinceMs = Date.now()): void =>
     void held.set(visit.conn, { name, visit, lease, sinceMs })
   const rule = (entry: Entry | undefined, asker: Asker): Decision => {
-    const decision = decide(entry?.policy, asker, Date.now())
+    const decision = decide(entry?.policy, asker, rightsClock.now())
     const isCut = decision.kind === 'granted' && entry?.config.sharing.mode === 'read-only'
     return isCut ? { ...decision, rights: 'read' } : decision
   }
@@ -186,7 +187,9 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
   const find = async (name: string, asker: Asker): Promise<void> => {
     const places = listed.filter(
       ({ discovery: { prefix, pattern }, policy }) =>
-        name.startsWith(prefix) && globMatches(pattern, name) && decide(policy, asker, Date.now()).kind === 'granted',
+        name.startsWith(prefix) &&
+        globMatches(pattern, name) &&
+        decide(policy, asker, rightsClock.now()).kind === 'granted',
     )
     await Promise.all(places.map(({ discovery }) => seek(discovery)))
   }
@@ -207,7 +210,7 @@ export function createControl(config: Config, leases: Leases, seek: Seek = async
     },
     explain: async (name, asker) => {
       const entry = entries.get(name)
-      return { ...explain(entry?.policy, asker, Date.now()), sharing: entry?.config.sharing.mode }
+      return { ...explain(entry?.policy, asker, rightsClock.now()), sharing: entry?.config.sharing.mode }
     },
     acquire,
     look: async (name, visit) => {

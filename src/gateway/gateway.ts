@@ -11,9 +11,11 @@ import type { Listener } from '../doors/listen.ts'
 import type { Log } from '../observe/log.ts'
 import { Telemetry } from '../observe/telemetry.ts'
 import { loadClientMaterial } from '../pki/material.ts'
+import { rightsClock } from '../platform/rights-clock.ts'
 import type { Overlays } from '../preparing/preparing.ts'
 import type { Misfit } from '../sharing/leases.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
+import { watchClock } from './clock-watch.ts'
 import { createControl } from './control.ts'
 import { Discoveries } from './discovery.ts'
 import { Elder, type ElderChannel, FloorAndElder } from './elder.ts'
@@ -212,7 +214,12 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     await endAudit(audit)
     throw error
   }
-  const unwatch = watchMaterial(() => current, log)
+  const unwatchMaterial = watchMaterial(() => current, log)
+  const unwatchClock = watchClock(log, audit)
+  const unwatch = (): void => {
+    unwatchMaterial()
+    unwatchClock()
+  }
   log.info({ doors: floor.doors.map(({ kind, address }) => ({ kind, address })) }, 'gateway ready')
 
   const take = async (next: Config): Promise<number> => {
@@ -220,6 +227,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
     let misfits: readonly Misfit[] = []
     await preparing.open(next)
     const { doors, ended: gone } = await floor.apply(discoveries.extend(next), () => {
+      rightsClock.follow()
       discoveries.follow(next)
       misfits = publish(next)
       preparing.apply(inForce)
@@ -286,6 +294,7 @@ export async function startGateway(config: Config, log: Log, options: GatewayOpt
       apply: async next =>
         (
           await floor.apply(next, () => {
+            rightsClock.follow()
             inForce = next
             control.replace(next)
             preparing.apply(next)

@@ -1,3 +1,4 @@
+import { rightsClock } from '../platform/rights-clock.ts'
 import type { SessionHost } from './session-host.ts'
 
 /** A clock that is set forward is noticed after this long. */
@@ -30,7 +31,10 @@ export class RightsWatch {
     const { untilMs } = standing
     if (untilMs === undefined) return false
     clearTimeout(this.#timer)
-    this.#timer = setTimeout(() => void this.recheck(), Math.min(Math.max(untilMs - Date.now(), 0) + 1, LOOK_AGAIN_MS))
+    this.#timer = setTimeout(
+      () => void this.recheck(),
+      Math.min(Math.max(untilMs - rightsClock.now(), 0) + 1, LOOK_AGAIN_MS),
+    )
     return false
   }
 

@@ -11,6 +11,7 @@ import type { MetricFamily } from '../observe/metric-family.ts'
 import type { RegionFacts } from '../observe/region-counts.ts'
 import type { ExportTraffic } from '../observe/session-meters.ts'
 import { Telemetry } from '../observe/telemetry.ts'
+import { rightsClock } from '../platform/rights-clock.ts'
 import type { FlushTimes } from '../relay/keep.ts'
 import { Fences, type Term } from '../sharing/fence.ts'
 import { MemoryLeases } from '../sharing/memory-leases.ts'
@@ -100,6 +101,7 @@ class Worker implements WorkerCalls {
     createControl(config, new MemoryLeases())
     const open = rooms.prepare(config.doors, config.limits.negotiationMs)
     this.#prepared = () => {
+      rightsClock.follow()
       this.#config = config
       this.#telemetry.retain(config.exports)
       replace(config)

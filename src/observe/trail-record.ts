@@ -21,6 +21,7 @@ export type AuditKind =
   | 'reloaded'
   | 'reload failed'
   | 'certificate revoked'
+  | 'clock set back'
   | 'lease taken'
   | 'lease released'
   | 'lease lost'

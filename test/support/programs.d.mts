@@ -37,6 +37,7 @@ export type Program =
   | 'prometheus'
   | 'systemd-analyze'
   | 'chromium'
+  | 'faketime'
   | KernelProgram
 
 /** What the test with a real kernel drives beside them. */

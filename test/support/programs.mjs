@@ -57,6 +57,7 @@ export const packages = {
   prometheus: 'prometheus',
   'systemd-analyze': 'systemd',
   chromium: 'chromium',
+  faketime: 'faketime',
 }
 
 /** What the test with a real kernel drives beside them. */
