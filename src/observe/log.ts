@@ -40,8 +40,9 @@ export function logLines(level: LevelWithSilent, out: { write(line: string): voi
 
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return String(error)
-  const known = error.name !== 'Error' && error.name !== 'TypeError' && error.name !== 'RangeError'
-  // Our own errors say what is wrong, and so do their causes; only a bug needs its stack.
+  const isOurs = error.name !== 'Error' && error.name !== 'TypeError' && error.name !== 'RangeError'
+  // Our own errors say what is wrong, and so do their causes and the system's (ECONNRESET); only a bug needs its stack.
+  const known = isOurs || 'syscall' in error
   return { ...factsOf(error), ...(known ? {} : { stack: error.stack }) }
 }
 

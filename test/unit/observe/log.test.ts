@@ -91,6 +91,13 @@ describe('an error in the log', () => {
     expect(text()).not.toContain('"stack"')
   })
 
+  it('has none when it is the system’s: a client that resets is no bug', () => {
+    const err = Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })
+    openLog({ level: 'info', file }).info({ err }, 'session ended')
+    expect(lines()).toMatchObject([{ err: { code: 'ECONNRESET', message: err.message } }])
+    expect(text()).not.toContain('"stack"')
+  })
+
   it('has its stack when it is a bug', () => {
     openLog({ level: 'info', file }).error({ err: new TypeError('undefined is not a function') }, 'bug')
     expect(lines()).toMatchObject([{ err: { name: 'TypeError', stack: expect.stringContaining('log.test.ts') } }])
