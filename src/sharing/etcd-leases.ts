@@ -248,8 +248,15 @@ export class EtcdLeases implements Leases {
     const request = parseRequest(value)
     const meant = this.#known.of(request?.export ?? '').filter(({ claim }) => claim.holder === request?.holder)
     const sessions = meant.map(({ claim }) => claim.session)
-    const done = request === undefined ? Promise.resolve() : this.#listener[request.kind](sessions)
+    const done = request === undefined ? Promise.resolve() : this.#carryOut(request, sessions)
     void done.then(async () => await this.#store.answer(gateway, id)).catch(() => {})
+  }
+
+  /** @throws Error when it is not done, or etcd does not know it */
+  async #carryOut({ kind, export: name }: RequestRecord, sessions: readonly number[]): Promise<void> {
+    await this.#listener[kind](sessions)
+    // Whoever asked takes the answer for a lease that is free.
+    if (kind === 'release' && !(await this.#giveBack(name))) throw new Error('etcd has not been told')
   }
 
   /** Somebody has deleted our key, or written over it: nobody can tell who holds the export now. */
@@ -287,22 +294,29 @@ export class EtcdLeases implements Leases {
     }
   }
 
-  /** Tells etcd what is left of an export. */
-  async #giveBack(name: string): Promise<void> {
+  /** Tells etcd what is left of an export; whether it knows now. */
+  async #giveBack(name: string): Promise<boolean> {
     this.#stale.add(name)
-    await this.#turns
-      .run(name, async () => {
-        const { life, keys } = this.#store
-        if (life === undefined || !this.#stale.has(name)) return
-        if (this.#known.of(name).some(({ isLost }) => isLost)) return
-        const own = keys.holds(name, life.gateway)
-        const left = this.#known.holding(name, life)
-        const { revision } = await this.#store.txn(life, [], [put(own, JSON.stringify(this.#recordOf(left)))])
-        // Said first: a key that goes without that was deleted by somebody.
-        if (left.length === 0) await this.#store.txn(life, [writtenAt(own, revision)], [remove(own)])
-        this.#stale.delete(name)
-      })
-      .catch(() => {})
+    try {
+      return await this.#turns.run(name, async () => await this.#tell(name))
+    } catch {
+      this.#stale.add(name)
+      return false
+    }
+  }
+
+  /** @throws EtcdError when etcd may know or not */
+  async #tell(name: string): Promise<boolean> {
+    const { life, keys } = this.#store
+    if (life === undefined || this.#known.of(name).some(({ isLost }) => isLost)) return false
+    // What goes while etcd is being told is told in the next turn.
+    if (!this.#stale.delete(name)) return true
+    const own = keys.holds(name, life.gateway)
+    const left = this.#known.holding(name, life)
+    const { revision, succeeded } = await this.#store.txn(life, [], [put(own, JSON.stringify(this.#recordOf(left)))])
+    // Said first: a key that goes without that was deleted by somebody.
+    if (left.length === 0) await this.#store.txn(life, [writtenAt(own, revision)], [remove(own)])
+    return succeeded
   }
 
   #failed(claim: Claim, error: unknown): Taken {

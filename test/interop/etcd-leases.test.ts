@@ -1,4 +1,5 @@
 // Leases in etcd, without gateways around them: what every keeper of leases promises, and what only several gateways can do.
+import { setImmediate } from 'node:timers/promises'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { bootMs } from '../../src/platform/libc.ts'
 import type { Term } from '../../src/sharing/fence.ts'
@@ -74,6 +75,19 @@ describe('leases of two gateways', () => {
     if (first.kind !== 'held' || second.kind !== 'held') throw new Error('not held')
     expect(second.epoch).toBeGreaterThan(first.epoch ?? Infinity)
     expect(second.term?.untilMs).toBeGreaterThan(bootMs())
+  })
+
+  it('are all given back when a session ends while etcd hears of another', async () => {
+    const [one, two] = [await gateway({ name: 'one' }), await gateway()]
+    for (let session = 1; session <= 4; session++) {
+      const reader = claim({ holder: `h${session}`, who: `r${session}`, access: 'read', session })
+      expect(await one.leases.acquire(reader, AT_ONCE)).toMatchObject({ kind: 'held' })
+    }
+    for (let session = 1; session <= 4; session++) {
+      one.leases.release(session)
+      await setImmediate()
+    }
+    expect(await two.leases.acquire(bob(), PATIENT)).toMatchObject({ kind: 'held' })
   })
 
   it('go to one of many who ask at the same time', async () => {
