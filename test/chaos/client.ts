@@ -75,17 +75,27 @@ export function startClient({ world, run, client, random, generous }: ClientOpti
   const write = async (to: Socket, read: Read): Promise<void> => {
     const most = generous ? 40 + Math.floor(random() * 100) : Infinity
     let open: Promised[] = []
-    for (let sequence = 1; sequence <= most && !isStopped; sequence++) {
+    const send = (sequence: number): number => {
       const block = Math.floor(random() * BLOCKS)
       const payload = Buffer.alloc(BLOCK)
       stamp(payload, { run, client, session, sequence })
       to.write(Buffer.concat([request(Cmd.WRITE, run * REGION_BYTES + block * BLOCK, BLOCK), payload]))
-      await reply(read)
+      return block
+    }
+    // Who gets no answer has more to write: it lies in front of a gateway that hangs, and comes out of it late.
+    const answer = (sequence: number): Promise<void> =>
+      reply(read).catch((error: unknown) => {
+        send(sequence + 1)
+        throw error
+      })
+    for (let sequence = 1; sequence <= most && !isStopped; sequence++) {
+      const block = send(sequence)
+      await answer(sequence)
       open.push({ session, sequence, block, flushed: false })
       promised.push(...open.slice(-1))
       if (sequence % FLUSH_EVERY === 0) {
         to.write(request(Cmd.FLUSH, 0, 0))
-        await reply(read)
+        await answer(sequence)
         for (const each of open) each.flushed = true
         open = []
         await delay(5)

@@ -14,6 +14,12 @@ const BOUND_MS = 120_000
 const MIN_PAUSE_MS = TTL_MS
 const MORE_PAUSE_MS = 1500
 
+/** One that is chosen; `pauseMs`: what has been stopped or cut goes on after so long. */
+export interface OnlyMishap {
+  readonly mishap: Mishap
+  readonly pauseMs: number
+}
+
 /** What became of a run. */
 export interface RunReport {
   readonly run: number
@@ -37,10 +43,10 @@ export function seeded(seed: number): () => number {
 }
 
 /** Run number `run` of a world, by a seed, which also says what happens unless `only` does. Rejects if nobody writes any more. */
-export async function chaosRun(world: World, run: number, seed: number, only?: Mishap): Promise<RunReport> {
+export async function chaosRun(world: World, run: number, seed: number, only?: OnlyMishap): Promise<RunReport> {
   const random = seeded(seed)
   const drawn = MISHAPS[Math.floor(random() * MISHAPS.length)] ?? 'kill the gateway'
-  const mishap = only ?? drawn
+  const { mishap, pauseMs } = only ?? { mishap: drawn, pauseMs: MIN_PAUSE_MS + random() * MORE_PAUSE_MS }
   const clients = Array.from({ length: CLIENTS }, (_, client) =>
     startClient({ world, run, client, random: seeded(seed * 31 + client), generous: client > 0 }),
   )
@@ -54,7 +60,7 @@ export async function chaosRun(world: World, run: number, seed: number, only?: M
     const place = world.places[hit?.place ?? 0]
     if (hit === undefined || place === undefined) throw new Error('no holder')
     const atMs = performance.now()
-    const mended = strike(world, place, mishap, MIN_PAUSE_MS + random() * MORE_PAUSE_MS)
+    const mended = strike(world, place, mishap, pauseMs)
     // Without its leader etcd elects another, and the holder need not notice.
     const isHit = mishap !== 'kill the leader'
     const isNext = ({ atMs: its, client, session }: Recorded): boolean =>
