@@ -6,6 +6,7 @@ import { seededFile, sha256 } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
 import { MAIN } from '../support/gateway.ts'
 import { run, runOk, type Started, start } from '../support/process.ts'
+import { isListeningAt } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, waitFor } from '../support/wait.ts'
 import { allow, config, nbdsUri, tlsDoor } from './configs.ts'
@@ -173,7 +174,9 @@ requires(
     const socket = join(dir, 'c.sock')
     const words = [process.execPath, MAIN, 'connect', nbdsUri(port, 'disk', pki.alice), '--listen', `unix:${socket}`]
     const command = words.map(word => `'${word}'`).join(' ')
-    const client = await start(['script', '-qefc', `exec ${command}`, '/dev/null'], { ready: () => existsSync(socket) })
+    const client = await start(['script', '-qefc', `exec ${command}`, '/dev/null'], {
+      ready: () => isListeningAt(socket),
+    })
     try {
       const visitor = await greeted({ path: socket })
       await visitor.option(7, infoData('disk'))

@@ -1,11 +1,12 @@
 // Sessions that outlive their upstream: nothing is lost and nothing is wrong, or FLUSH says so.
-import { existsSync, rmSync } from 'node:fs'
+import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { Opt } from '../../src/protocol/constants.ts'
 import { seededBytes, seededFile } from '../support/disk.ts'
 import { type LogLine, MAIN } from '../support/gateway.ts'
 import { start } from '../support/process.ts'
+import { isListeningAt } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { startNbdkit, startQemuNbd } from '../support/servers.ts'
 import { freePort, waitFor } from '../support/wait.ts'
@@ -97,7 +98,7 @@ requires('nbd-server', 'fio')('a server that crashes under 32 requests in flight
     const near = await start([...argv, '--listen', `unix:${socket}`], {
       cwd: dir,
       onStderr: text => void log.push(...text.split('\n').flatMap(line => connectLine(line, Date.now()))),
-      ready: () => existsSync(socket),
+      ready: () => isListeningAt(socket),
     })
     try {
       const waits = await crashes(CYCLES, server, () => fioVerifies(dir, `nbd+unix:///?socket=${socket}`), {

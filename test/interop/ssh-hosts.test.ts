@@ -1,10 +1,10 @@
 // Which hosts an SSH upstream trusts, and which keys log in, against a real sshd and a real ssh-agent.
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { sha256 } from '../support/disk.ts'
 import { MAIN } from '../support/gateway.ts'
 import { run, runOk, start } from '../support/process.ts'
+import { isListeningAt } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import type { Sshd } from '../support/sshd.ts'
 import { test } from './ssh-ground.ts'
@@ -130,7 +130,7 @@ requires(
   test('log in with the agent, and not without', async ({ dir, disk, nbdServer, sshd, doorTo }) => {
     const server = await nbdServer({ exports: { disk: { file: disk } } })
     const socket = join(dir, 'agent.sock')
-    const agent = await start(['ssh-agent', '-D', '-a', socket], { ready: () => existsSync(socket) })
+    const agent = await start(['ssh-agent', '-D', '-a', socket], { ready: () => isListeningAt(socket) })
     try {
       const without = await doorTo(sshd, `port=${server.port}`, { identity: undefined }, { SSH_AUTH_SOCK: socket })
       expect((await run(['nbdinfo', without.uri])).code).not.toBe(0)

@@ -1,8 +1,9 @@
 // Who may go where: each kind of key and certificate, each option, each target, driven by the real ssh.
-import { existsSync, renameSync, writeFileSync } from 'node:fs'
+import { renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { run, runOk, start } from '../support/process.ts'
+import { isListeningAt } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { config } from './configs.ts'
 import { greets, isGreeted, type SshCall, test } from './ssh-support.ts'
@@ -86,7 +87,7 @@ const withDoor = test
       }))
       const words = forwards.flatMap(({ socket, target }) => ['-L', `${socket}:${target}`])
       const argv = files.argv({ ...call, options: ['-N', ...words, ...(call.options ?? [])] })
-      const ready = (): boolean => forwards.every(({ socket }) => existsSync(socket))
+      const ready = (): boolean => forwards.every(({ socket }) => isListeningAt(socket))
       const ssh = await start(argv, { ready }).catch(() => undefined)
       let open = ''
       for (const { letter, socket } of ssh === undefined ? [] : forwards) if (await isGreeted(socket)) open += letter

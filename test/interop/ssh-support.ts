@@ -1,10 +1,11 @@
 /** The SSH door in front of real programs: keys of ssh-keygen, the real ssh, and what both need. */
-import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { seededFile } from '../support/disk.ts'
 import { test as base } from '../support/fixtures.ts'
 import { run, runOk, type Started, start } from '../support/process.ts'
+import { isListeningAt } from '../support/procfs.ts'
 import { config, type Entry } from './configs.ts'
 
 /** A bound for what the other side may do at once or never. */
@@ -82,7 +83,7 @@ export const test = base
       const words = Object.entries(forwards).flatMap(([socket, target]) => ['-L', `${socket}:${target}`])
       const options = ['-N', ...words, ...(call.options ?? [])]
       const ssh = await start(files.argv({ ...call, options }), {
-        ready: () => sockets.every(isListening),
+        ready: () => sockets.every(isListeningAt),
       })
       started.push(ssh)
       return ssh
@@ -99,7 +100,7 @@ export const test = base
       const script = join(dir, `${name}.sh`)
       writeFileSync(script, `exec ${argv.map(word => `'${word}'`).join(' ')}\n`)
       const words = ['socat', `UNIX-LISTEN:${socket},fork`, `EXEC:sh ${script}`]
-      started.push(await start(words, { ready: () => existsSync(socket) }))
+      started.push(await start(words, { ready: () => isListeningAt(socket) }))
       return socket
     }
   })
@@ -134,11 +135,4 @@ export function sshConfig(files: SshFiles, upstream: string, more: Entry = {}): 
   const allow = [{ who: 'anyone', rights: 'write' }]
   const exports = ['disk', 'other'].map(name => ({ name, upstream, allow }))
   return config([files.door()], exports, more)
-}
-
-/** Whether somebody listens on a Unix socket; its file is there before that. Asks nobody: a connection would be a visit. */
-function isListening(path: string): boolean {
-  const ACCEPTING = '00010000' // __SO_ACCEPTCON, include/linux/net.h
-  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
-  return lines.some(line => line.endsWith(` ${path}`) && line.split(' ').includes(ACCEPTING))
 }

@@ -7,7 +7,7 @@ import { Opt } from '../../src/protocol/constants.ts'
 import { seededBytes, seededFile, sha256 } from '../support/disk.ts'
 import { MAIN, WORKERS } from '../support/gateway.ts'
 import { run, runOk, start } from '../support/process.ts'
-import { childrenOf, rssKiB, signalIfAlive } from '../support/procfs.ts'
+import { childrenOf, isListeningAt, rssKiB, signalIfAlive } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { freePort, isConnectable, waitFor } from '../support/wait.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
@@ -180,7 +180,7 @@ requires(
     const socket = join(dir, 'c.sock')
     const keys = ['--identity', sshd.identity, '--known-hosts', sshd.known('host'), '--export', 'disk', '--once']
     const argv = [process.execPath, MAIN, 'connect', far, '--listen', `unix:${socket}`, ...keys]
-    const client = await start(argv, { ready: () => existsSync(socket) })
+    const client = await start(argv, { ready: () => isListeningAt(socket) })
     try {
       await runOk(['nbdcopy', `nbd+unix:///?socket=${socket}`, 'null:'])
       expect(await client.waitForExit()).toEqual({ code: 0, signal: null })

@@ -1,6 +1,6 @@
 /** Facts about processes from Linux's /proc (proc(5)). */
 
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { constants, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs'
 import { waitFor } from './wait.ts'
 
 function readStatus(pid: number): string | undefined {
@@ -63,6 +63,18 @@ export function isListening(pid: number, port: number): boolean {
     .filter(([, local, , state]) => state === LISTEN && Number.parseInt(local?.split(':')[1] ?? '', 16) === port)
     .map(columns => `socket:[${columns[9]}]`)
   return descriptorsOf(pid).some(descriptor => listening.includes(descriptor))
+}
+
+/**
+ * Whether somebody listens on a Unix socket and its owner may connect: its file is there before that. Asks nobody, for a
+ * connection would be a visit.
+ */
+export function isListeningAt(path: string): boolean {
+  const ACCEPTING = '00010000' // __SO_ACCEPTCON, include/linux/net.h
+  const lines = readFileSync('/proc/net/unix', 'utf8').split('\n')
+  const isAccepting = lines.some(line => line.endsWith(` ${path}`) && line.split(' ').includes(ACCEPTING))
+  const mode = statSync(path, { throwIfNoEntry: false })?.mode ?? 0
+  return isAccepting && (mode & constants.S_IWUSR) !== 0
 }
 
 /**
