@@ -1,5 +1,5 @@
 // `node test/bench/etcd.mjs`: what leases in etcd cost beside leases in memory, in one run: how long a writer waits for its
-// lease (connect to the answer to GO), and whether relaying is any slower. Three members of etcd on the loopback. What two
+// lease (connect to the answer to GO), and whether relaying is any slower or takes the gateway more processor time. Three members of etcd on the loopback. What two
 // processes of the same program differ by is seen beside it: leases in memory are there twice, as `memory` and `again`,
 // and each kind has several gateways, which take turns.
 //
@@ -9,7 +9,7 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { canConnect, freePort, median, run, start, stopAll, timed, waitFor } from './tools.mjs'
+import { canConnect, cpuSeconds, freePort, median, run, start, stopAll, timed, waitFor } from './tools.mjs'
 
 const args = process.argv.slice(2)
 const option = (name, fallback) => (args.includes(name) ? args[args.indexOf(name) + 1] : fallback)
@@ -43,12 +43,12 @@ async function main() {
     // Each has an etcd of its own name: they are not to wait for each other's sessions.
     peers.etcd.push(await startGateway({ etcd, name: `gateway-${nth}`, prefix: `/nbdgate-${nth}/` }, storage))
   }
-  for (const port of peers.etcd) await waitFor(async () => (await enter(port).catch(() => undefined)) !== undefined)
+  for (const { port } of peers.etcd) await waitFor(async () => (await enter(port).catch(() => undefined)) !== undefined)
   const kinds = Object.keys(peers)
 
   const waits = { memory: [], etcd: [] }
   for (let time = 0; time < TIMES; time++)
-    for (const peer of ['memory', 'etcd']) waits[peer].push(await enter(peers[peer][time % GATEWAYS]))
+    for (const peer of ['memory', 'etcd']) waits[peer].push(await enter(peers[peer][time % GATEWAYS].port))
   for (const [peer, list] of Object.entries(waits)) {
     const sorted = list.toSorted((a, b) => a - b)
     const worst = sorted[Math.floor(0.99 * sorted.length)]
@@ -58,9 +58,10 @@ async function main() {
   }
 
   const uri = port => `nbd://127.0.0.1:${port}/disk`
+  const copy = async argv => ({ value: await timed(argv), units: MIB })
   const measures = {
-    'read (s)': port => timed(['nbdcopy', '--connections=1', uri(port), 'null:']),
-    'write (s)': port => timed(['nbdcopy', '--connections=1', content, uri(port)]),
+    'read (s)': port => copy(['nbdcopy', '--connections=1', uri(port), 'null:']),
+    'write (s)': port => copy(['nbdcopy', '--connections=1', content, uri(port)]),
     'randread 4 KiB, depth 32 (1/s)': port => fio(port, 'randread', 32),
     'randwrite 4 KiB, depth 32 (1/s)': port => fio(port, 'randwrite', 32),
     'randwrite 4 KiB, depth 1 (1/s)': port => fio(port, 'randwrite', 1),
@@ -72,18 +73,28 @@ async function main() {
     for (let round = -GATEWAYS; round < ROUNDS; round++) {
       const first = (round + GATEWAYS) % kinds.length
       for (const peer of [...kinds.slice(first), ...kinds.slice(0, first)]) {
-        const value = await measure(peers[peer][(round + GATEWAYS) % GATEWAYS])
-        if (round >= 0) samples[peer].push(value)
+        const { port, pid } = peers[peer][(round + GATEWAYS) % GATEWAYS]
+        const before = cpuSeconds(pid)
+        const { value, units } = await measure(port)
+        const cpu = ((cpuSeconds(pid) - before) / units) * 1e6
+        if (round >= 0) samples[peer].push({ value, cpu })
       }
     }
-    const [plain, again, kept] = kinds.map(peer => median(samples[peer]))
-    const speed = other => (name.includes('1/s') ? other / plain : plain / other).toFixed(2)
-    const spread = kinds.map(peer => (Math.max(...samples[peer]) / Math.min(...samples[peer])).toFixed(2))
-    const digits = name.includes('1/s') ? 0 : 3
-    const values = `memory ${plain.toFixed(digits)}, etcd ${kept.toFixed(digits)}`
-    const beside = `etcd ${speed(kept)} ×, memory again ${speed(again)} ×`
-    console.log(`${name}: ${values}  ->  ${beside} (largest / smallest: ${spread.join(', ')})`)
+    const isRate = name.includes('1/s')
+    const rates = kinds.map(peer => samples[peer].map(({ value }) => value))
+    console.log(`${name}: ${compared(rates, isRate ? 0 : 3, isRate)}`)
+    const times = kinds.map(peer => samples[peer].map(({ cpu }) => cpu))
+    console.log(`  processor of the gateway, us for each ${isRate ? 'request' : 'MiB'}: ${compared(times, 1, true)}`)
   }
+}
+
+/** Medians of leases in memory, again in memory and in etcd, and what the last two are of the first. */
+function compared(samples, digits, isMore) {
+  const [plain, again, kept] = samples.map(median)
+  const ratio = other => (isMore ? other / plain : plain / other).toFixed(3)
+  const spread = samples.map(list => (Math.max(...list) / Math.min(...list)).toFixed(2))
+  const values = `memory ${plain.toFixed(digits)}, etcd ${kept.toFixed(digits)}`
+  return `${values}  ->  etcd ${ratio(kept)} ×, memory again ${ratio(again)} × (largest / smallest: ${spread.join(', ')})`
 }
 
 async function startEtcd() {
@@ -104,7 +115,7 @@ async function startEtcd() {
   return members.map(({ url }) => url)
 }
 
-/** A gateway with a plain door for one writer at a time; its port. */
+/** A gateway with a plain door for one writer at a time. */
 async function startGateway(leases, storage) {
   const port = await freePort()
   const file = join(dir, `gateway-${port}.yaml`)
@@ -112,9 +123,9 @@ async function startGateway(leases, storage) {
   const allow = [{ who: 'anyone', rights: 'write' }]
   const exports = [{ name: 'disk', upstream: `nbd+unix:///?socket=${storage}`, allow, sharing: 'exclusive' }]
   writeFileSync(file, JSON.stringify({ version: 1, workers: 1, doors, exports, leases }))
-  start([NODE, 'dist/main.js', 'serve', '--config', file], join(dir, `gateway-${port}.log`))
+  const { pid } = start([NODE, 'dist/main.js', 'serve', '--config', file], join(dir, `gateway-${port}.log`))
   await waitFor(() => canConnect(port))
-  return port
+  return { port, pid }
 }
 
 /** One session up to the answer to GO, and its end; how long the former took, in ms. */
@@ -149,5 +160,5 @@ async function fio(port, rw, depth) {
   const bounds = [`--iodepth=${depth}`, '--time_based', '--runtime=2', `--size=${MIB}M`]
   const { stdout } = await run([...job, ...bounds, '--output-format=json', `--aux-path=${dir}`])
   const { read, write } = JSON.parse(stdout.slice(stdout.indexOf('{'))).jobs[0]
-  return Math.max(read.iops, write.iops)
+  return { value: Math.max(read.iops, write.iops), units: read.total_ios + write.total_ios }
 }

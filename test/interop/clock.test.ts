@@ -1,6 +1,4 @@
 // The system's clock is set forward and back under a running gateway: what has run out does not come back with it.
-import { readdirSync } from 'node:fs'
-import { rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import type { LeafFiles } from '../../src/pki/files.ts'
@@ -10,6 +8,7 @@ import { test } from '../support/fixtures.ts'
 import { type LogLine, MAIN } from '../support/gateway.ts'
 import { run } from '../support/process.ts'
 import { requires } from '../support/requires.ts'
+import { settableClock } from '../support/settable-clock.ts'
 import { allow, config, tlsDoor, tlsOptions } from './configs.ts'
 import { greeted, infoData, type RawClient } from './raw-client.ts'
 
@@ -19,34 +18,6 @@ const S_PER_DAY = 86_400
 /** How long the rule and the certificate that run out are good for: a gateway has to start meanwhile. */
 const BRIEFLY_S = 10
 const SET_BACK = 'the clock was set back: what has run out stays so until a reload'
-
-/** Where Debian has what `faketime` preloads, whatever the processor is. */
-function faketimeLibrary(): string {
-  const at = readdirSync('/usr/lib', { withFileTypes: true })
-    .filter(entry => entry.isDirectory())
-    .map(({ name }) => `/usr/lib/${name}/faketime`)
-    .find(folder => folder.includes('-linux-gnu'))
-  if (at === undefined) throw new Error('libfaketime is not where Debian has it')
-  return join(at, 'libfaketime.so.1')
-}
-
-/** A clock for one process: time passes as it does, with what it was set to on top. The monotonic clock is as it is. */
-async function settableClock(dir: string) {
-  const file = join(dir, 'clock')
-  const set = async (seconds: number): Promise<void> => {
-    await writeFile(`${file}.new`, `${seconds < 0 ? '' : '+'}${seconds}\n`)
-    await rename(`${file}.new`, file)
-  }
-  await set(0)
-  const env = {
-    ...process.env,
-    LD_PRELOAD: faketimeLibrary(),
-    FAKETIME_TIMESTAMP_FILE: file,
-    FAKETIME_NO_CACHE: '1',
-    FAKETIME_DONT_FAKE_MONOTONIC: '1',
-  }
-  return { set, env }
-}
 
 requires('faketime')('a clock that is set back', () => {
   test('brings no rule and no certificate back, says so, and is followed after a reload', async ({

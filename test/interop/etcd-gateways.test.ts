@@ -4,9 +4,11 @@ import { Cmd, Rep } from '../../src/protocol/constants.ts'
 import { type EtcdCluster, startEtcd } from '../support/etcd.ts'
 import type { RunningGateway } from '../support/gateway.ts'
 import { requires } from '../support/requires.ts'
+import { settableClock } from '../support/settable-clock.ts'
 import { test as base, enter, entered, nbdgate } from './sharing-ground.ts'
 
 const TTL_MS = 3000
+const HOUR_S = 3600
 
 const test = base
   .extend('etcd', async ({ dir }, { onCleanup }): Promise<EtcdCluster> => {
@@ -16,16 +18,20 @@ const test = base
   })
   /** Starts a gateway of this name that the others know; its admin socket. */
   .extend('member', async ({ dir, shared, etcd, gateway }) => {
-    return async (name: string, more = {}): Promise<{ running: RunningGateway; socket: string }> => {
+    return async (name: string, more = {}, options = {}): Promise<{ running: RunningGateway; socket: string }> => {
       const socket = `${dir}/${name}.sock`
       const leases = { etcd: etcd.urls, ttl: `${TTL_MS}ms`, name }
-      const running = await gateway(shared.text(more, { admin: { socket }, leases }))
+      const running = await gateway(shared.text(more, { admin: { socket }, leases }), options)
       await running.waitForLog(({ msg }) => msg === 'leases are kept in etcd', 60_000)
       return { running, socket }
     }
   })
 
-requires('etcd', 'nbd-server')('gateways that share leases', () => {
+requires(
+  'etcd',
+  'nbd-server',
+  'faketime',
+)('gateways that share leases', () => {
   describe('an operator', () => {
     test('sees the leases of all gateways at each, and takes one away from where it is not', {
       timeout: 120_000,
@@ -79,6 +85,28 @@ requires('etcd', 'nbd-server')('gateways that share leases', () => {
     await node?.restart()
     await running.waitForLog(({ msg }) => msg === 'etcd can be used again', 60_000)
     await expect.poll(async () => (await enter(port, pki.bob)).kind, { timeout: 30_000 }).toBe('in')
+  })
+
+  test('leases last as long as they do when the clock is set forward and back', { timeout: 120_000 }, async ({
+    dir,
+    pki,
+    member,
+  }) => {
+    const clock = await settableClock(dir)
+    const [one, two] = [await member('one', {}, { env: clock.env }), await member('two')]
+    const { client } = await entered(one.running.port('tls'), pki.alice)
+    for (const seconds of [HOUR_S, -HOUR_S]) {
+      await clock.set(seconds)
+      // It is renewed meanwhile, more than once.
+      for (const end = performance.now() + 2 * TTL_MS; performance.now() < end; ) {
+        client.request(Cmd.WRITE, 1n, 0n, 512, Buffer.alloc(512, 1))
+        expect(await client.simpleReply()).toMatchObject({ error: 0 })
+      }
+      expect(await enter(two.running.port('tls'), pki.bob)).toMatchObject({ kind: 'refused', reply: Rep.ERR_POLICY })
+    }
+    expect(one.running.log().some(({ msg }) => msg === 'leases lost')).toBe(false)
+    await client.disconnect()
+    await expect.poll(async () => (await enter(two.running.port('tls'), pki.bob)).kind, { timeout: 30_000 }).toBe('in')
   })
 
   test('a cluster export does without etcd', { timeout: 120_000 }, async ({ pki, etcd, member }) => {
