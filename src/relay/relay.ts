@@ -128,7 +128,7 @@ export class Relay {
       this.#reject = reject
       const chunkBytes = () => this.#toClient.chunkBytes(this.#pending, this.#replies.payloadLeft, this.#structured)
       this.#upstream.start(this.#upstreamSink, chunkBytes)
-      this.#client.start(this.#clientSink)
+      this.#client.start(this.#clientSink, () => this.#requests.payloadLeft)
       if (this.#early.length > 0) this.#clientSink.data(this.#early)
     })
   }

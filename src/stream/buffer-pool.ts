@@ -1,17 +1,38 @@
-/** Size of the read buffer of a stream from which little is expected: this is what an idle session holds. */
+/** Buffers of one size, and how many free ones are kept; more are left to the garbage collector. */
+interface Shelf {
+  readonly bytes: number
+  readonly limit: number
+  readonly free: Lendable[]
+}
+
+interface Lendable {
+  readonly memory: ArrayBuffer
+  readonly shelf: Shelf
+  isLent: boolean
+}
+
+/** Size of the read buffer of a stream from which requests alone are expected. */
+export const TINY_BYTES = 4 * 1024
+
+/** Size of the read buffer of a stream from which little is expected, and of what a record of TLS brings at most. */
 export const SMALL_BYTES = 16 * 1024
+
+/** Size of the read buffer of a stream from which payloads are expected. */
+export const MEDIUM_BYTES = 64 * 1024
 
 /** Size of the read buffer of a stream from which much is expected. */
 export const LARGE_BYTES = 512 * 1024
 
-/** Bytes at the start of each buffer that are not read into; enough for the longest head to grow. */
+/** Bytes at the start of each buffer of takeBuffer that are not read into; enough for the longest head to grow. */
 export const HEADROOM_BYTES = 32
 
-/** Free buffers kept of each size; more are left to the garbage collector. */
-const FREE_LIMIT = { small: 256, large: 16 } as const
+const tiny: Shelf = { bytes: TINY_BYTES, limit: 256, free: [] }
+const small: Shelf = { bytes: SMALL_BYTES, limit: 512, free: [] }
+const medium: Shelf = { bytes: MEDIUM_BYTES, limit: 128, free: [] }
+const large: Shelf = { bytes: LARGE_BYTES, limit: 16, free: [] }
 
-const freeSmall: ArrayBuffer[] = []
-const freeLarge: ArrayBuffer[] = []
+/** What is the pool's: memory of others may have the same size. */
+const lendables = new WeakMap<ArrayBufferLike, Lendable>()
 
 /**
  * A read buffer for what is expected, with undefined content and headroom in front. It holds no more than
@@ -19,18 +40,35 @@ const freeLarge: ArrayBuffer[] = []
  * process: an idle stream holds a small one, and a large one only while bytes for it are on their way.
  */
 export function takeBuffer(expectedBytes: number): Buffer {
-  const large = expectedBytes > SMALL_BYTES - HEADROOM_BYTES
-  const free = (large ? freeLarge : freeSmall).pop()
-  const memory = free ?? new ArrayBuffer(large ? LARGE_BYTES : SMALL_BYTES)
+  const memory = take(expectedBytes > SMALL_BYTES - HEADROOM_BYTES ? large : small)
   const room = memory.byteLength - HEADROOM_BYTES
   return Buffer.from(memory, HEADROOM_BYTES, expectedBytes > 0 ? Math.min(room, expectedBytes) : room)
 }
 
-/** Gives back a buffer of takeBuffer, or any part of one. Nobody may look at it any more. */
-export function giveBuffer(buffer: Buffer): void {
-  const memory = buffer.buffer
-  if (!(memory instanceof ArrayBuffer)) return
-  if (memory.byteLength === LARGE_BYTES) {
-    if (freeLarge.length < FREE_LIMIT.large) freeLarge.push(memory)
-  } else if (memory.byteLength === SMALL_BYTES && freeSmall.length < FREE_LIMIT.small) freeSmall.push(memory)
+/** A whole buffer of one of these sizes, without headroom. */
+export function takeWhole(bytes: typeof TINY_BYTES | typeof SMALL_BYTES | typeof MEDIUM_BYTES): Buffer {
+  return Buffer.from(take(bytes === TINY_BYTES ? tiny : bytes === SMALL_BYTES ? small : medium))
+}
+
+/** Gives back a buffer of this pool, or any part of one; false: it is not. Nobody may look at it any more. */
+export function giveBuffer(buffer: Buffer): boolean {
+  const lent = lendables.get(buffer.buffer)
+  if (lent === undefined) return false
+  // Twice on the shelf, it would be two sessions' at a time.
+  if (lent.isLent && lent.shelf.free.length < lent.shelf.limit) lent.shelf.free.push(lent)
+  lent.isLent = false
+  return true
+}
+
+function take(shelf: Shelf): ArrayBuffer {
+  const lendable = shelf.free.pop() ?? make(shelf)
+  lendable.isLent = true
+  return lendable.memory
+}
+
+function make(shelf: Shelf): Lendable {
+  const memory = new ArrayBuffer(shelf.bytes)
+  const lendable = { memory, shelf, isLent: false }
+  lendables.set(memory, lendable)
+  return lendable
 }

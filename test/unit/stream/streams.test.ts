@@ -78,6 +78,7 @@ describe('the buffer pool', () => {
       const second = takeBuffer(expected)
       expect(second.buffer).not.toBe(first.buffer)
       giveBuffer(first.subarray(7, 9))
+      giveBuffer(first)
       const third = takeBuffer(expected)
       expect(third.buffer).toBe(first.buffer)
       expect(takeBuffer(expected).buffer).not.toBe(first.buffer)
@@ -85,8 +86,8 @@ describe('the buffer pool', () => {
   })
 
   it('takes no memory that is not its own', () => {
-    const foreign = Buffer.from(new ArrayBuffer(100))
-    giveBuffer(foreign)
+    const foreign = Buffer.from(new ArrayBuffer(SMALL_BYTES))
+    expect(giveBuffer(foreign)).toBe(false)
     expect(takeBuffer(0).buffer).not.toBe(foreign.buffer)
     expect(takeBuffer(50).buffer).not.toBe(foreign.buffer)
   })
