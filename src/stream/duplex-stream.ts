@@ -139,7 +139,8 @@ export class DuplexStream implements GatedStream {
   #takeChunk(length: number): Buffer {
     const buffer = this.#waiting ?? Buffer.alloc(0)
     if (length < buffer.length / 2) {
-      const chunk = Buffer.allocUnsafe(length)
+      // Memory of its own is freed when it is given back, a part of Node's pool is not.
+      const chunk = length > TINY_BYTES ? Buffer.allocUnsafeSlow(length) : Buffer.allocUnsafe(length)
       buffer.copy(chunk, 0, 0, length)
       return chunk
     }

@@ -153,12 +153,12 @@ export class RawClient {
 
   /** Reads no more from the connection. */
   pause(): void {
-    this.#raw.pause()
+    this.#socket.pause()
   }
 
   /** Reads on. */
   resume(): void {
-    this.#raw.resume()
+    this.#socket.resume()
   }
 
   /** A clean end: DISC, and then the server closes. */

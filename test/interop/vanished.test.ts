@@ -22,6 +22,10 @@ open(sys.argv[3], 'w').close()
 signal.pause()
 `
 
+const MIB = 2 ** 20
+/** More, of a MiB each, than sockets hold. */
+const REPLIES = 64n
+
 /** Debian's, which has libnbd's module. */
 const PYTHON = findProgram('python3:nbd') ?? 'python3'
 
@@ -54,6 +58,20 @@ requires('python3:nbd', 'socat')('a client that is cut off', () => {
       const second = await comes('127.0.0.3')
       await Promise.all([first.stop(), second.stop()])
     })
+  })
+})
+
+describe('a client that is there and takes none of its replies', () => {
+  test('counts as gone, and its lease is free', async ({ dir, pki, gateway }) => {
+    const upstream = { file: await seededFile(join(dir, 'disk.img'), 1) }
+    const exports = [{ name: 'disk', upstream, allow: [allow('alice', 'write'), allow('bob', 'write')] }]
+    const running = await gateway(config([tlsDoor(pki)], exports, { leases: { 'vanished-after': '3s' } }))
+    const { client } = await entered(running.port('tls'), pki.alice)
+    client.pause()
+    for (let cookie = 0n; cookie < REPLIES; cookie++) client.request(Cmd.READ, cookie, 0n, MIB)
+    const line = await running.waitForLog(({ msg }) => msg === 'session ended')
+    expect(line).toMatchObject({ why: 'client gone', err: { code: 'ETIMEDOUT' } })
+    await entered(running.port('tls'), pki.bob)
   })
 })
 
