@@ -1,4 +1,5 @@
 import type { ExportMeter } from '../observe/export-meter.ts'
+import { REQUEST_SIZE } from '../protocol/request.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { Share } from '../stream/memory.ts'
 import type { Held, Payloads } from './payloads.ts'
@@ -10,6 +11,13 @@ const LONE_REQUEST_BYTES = 8 * 1024
 
 /** Bytes that are gathered at most: more would leave the caches before the kernel copies them. */
 const GATHERED_BYTES = 256 * 1024
+
+/** Bytes of replies under way with which the upstream has enough to do: requests behind them may wait for others. */
+const BUSY_BYTES = 1024 * 1024
+
+/** Turns of the event loop that they wait at most, and how much is enough: each write wakes the upstream. */
+const PATIENT_TURNS = 8
+const PATIENT_BYTES = 16 * REQUEST_SIZE
 
 /** What an outlet stands between. */
 export interface RequestOutletOptions {
@@ -43,6 +51,7 @@ export class RequestOutlet {
   readonly #gatheredBytes: () => number
   readonly #emptied: () => void
   #corked = false
+  #turns = 0
   #gathered = 0
 
   constructor(options: RequestOutletOptions) {
@@ -112,15 +121,16 @@ export class RequestOutlet {
   }
 
   /**
-   * Makes one write of what one tick brings: TLS hands over at most 16 KiB at a time. A lone request goes at once, for
-   * nothing else is on its way.
+   * Makes one write of what one tick brings, or several while the upstream has enough to do: TLS hands over at most 16 KiB at
+   * a time. A lone request goes at once, for nothing else is on its way.
    */
   #gather(length: number): void {
     const isLone = this.#pending.count <= 1 && length < LONE_REQUEST_BYTES
     if (!this.#corked && isLone) return
     if (!this.#corked) {
       this.#tookMs = this.#meter.take('request')
-      setImmediate(this.#uncork)
+      this.#turns = 0
+      setImmediate(this.#turned)
     } else if (this.#gathered < GATHERED_BYTES) {
       this.#gathered += length
       return
@@ -130,7 +140,17 @@ export class RequestOutlet {
     this.#upstream.cork()
   }
 
-  readonly #uncork = (): void => {
+  /** Whether it is, with what it has been asked for, as if all of that were alike; what is gathered here it does not know of. */
+  get #isUpstreamBusy(): boolean {
+    const { count, readBytes } = this.#pending
+    return readBytes * (1 - this.#gathered / REQUEST_SIZE / count) > BUSY_BYTES
+  }
+
+  readonly #turned = (): void => {
+    if (this.#gathered < PATIENT_BYTES && ++this.#turns < PATIENT_TURNS && this.#isUpstreamBusy) {
+      setImmediate(this.#turned)
+      return
+    }
     this.#corked = false
     this.#upstream.uncork()
     this.#meter.hand('request', this.#tookMs)

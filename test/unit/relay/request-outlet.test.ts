@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { nextTurn } from '../../support/bytes.ts'
-import { READ, request, WRITE } from './messages.ts'
-import { clientSends, relaying } from './session.ts'
+import { READ, request, simpleReply, WRITE } from './messages.ts'
+import { clientSends, cookieAt, relaying } from './session.ts'
 
 const KiB = 1024
 
@@ -54,5 +54,47 @@ describe('requests of one tick', () => {
     expect(first).toBe('write 28')
     const write = `write ${size}`
     expect(rest).toEqual(['cork', write, write, write, 'uncork', 'cork', write, write, 'uncork'])
+  })
+})
+
+describe('requests behind a megabyte of replies', () => {
+  const read = (): Buffer => request({ type: READ, length: 512 * KiB })
+
+  it('wait for others, a few turns at most', async () => {
+    const session = relaying()
+    const { calls } = session.upstream
+    session.client.deliver(read(), read(), read(), read())
+    await nextTurn()
+    // Of these nothing was under way.
+    expect(calls.splice(0)).toEqual(['write 28', 'cork', 'write 28', 'write 28', 'write 28', 'uncork'])
+    session.client.deliver(read())
+    await nextTurn()
+    session.client.deliver(read())
+    await nextTurn()
+    expect(calls).toEqual(['cork', 'write 28', 'write 28'])
+    for (let turn = 0; turn < 8; turn++) await nextTurn()
+    expect(calls).toEqual(['cork', 'write 28', 'write 28', 'uncork'])
+  })
+
+  it('leave when there are many of them, or what was under way has come', async () => {
+    const session = relaying()
+    const { calls } = session.upstream
+    const many = Array.from({ length: 16 }, read)
+    session.client.deliver(...many)
+    await nextTurn()
+    calls.length = 0
+    session.client.deliver(...many)
+    await nextTurn()
+    expect(calls.at(-1)).toBe('uncork')
+    calls.length = 0
+    session.client.deliver(read())
+    await nextTurn()
+    expect(calls).toEqual(['cork', 'write 28'])
+    for (let at = 0; at < 31; at++) {
+      session.upstream.deliver(Buffer.concat([simpleReply(cookieAt(session, 28 * at)), Buffer.alloc(512 * KiB)]))
+    }
+    expect(calls).not.toContain('uncork')
+    await nextTurn()
+    expect(calls).toContain('uncork')
   })
 })
