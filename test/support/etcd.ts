@@ -40,18 +40,39 @@ interface Plan {
   readonly peer: string
 }
 
+/** Somebody else may take a port before etcd does. */
+const PORT_ATTEMPTS = 3
+
 /** Elections in less than a second, so that tests need not wait for seconds; writes that need not survive the machine. */
 const QUICK = ['--heartbeat-interval', '60', '--election-timeout', '600', '--unsafe-no-fsync', '--logger', 'zap']
 
 /** Starts a cluster with its data in `dir`, named after `name`. Rejects with its log. */
 export async function startEtcd(dir: string, name: string, options: EtcdOptions = {}): Promise<EtcdCluster> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await startCluster(dir, `${name}${attempt === 1 ? '' : `-again${attempt}`}`, options)
+    } catch (error) {
+      if (attempt === PORT_ATTEMPTS || !String(error).includes('address already in use')) throw error
+    }
+  }
+}
+
+/** Rejects, with all its members stopped, if one of them does not start. */
+async function startCluster(dir: string, name: string, options: EtcdOptions): Promise<EtcdCluster> {
   const scheme = options.tls === undefined ? 'http' : 'https'
   const plans: Plan[] = []
   for (let index = 0; index < (options.members ?? 1); index++) {
     const url = `${scheme}://127.0.0.1:${await freePort()}`
     plans.push({ name: `${name}-${index}`, url, peer: `http://127.0.0.1:${await freePort()}` })
   }
-  const members = await Promise.all(plans.map(plan => startMember(dir, plan, plans, options)))
+  const started = await Promise.allSettled(plans.map(plan => startMember(dir, plan, plans, options)))
+  const members = started.flatMap(each => (each.status === 'fulfilled' ? each.value : []))
+  const failed = started.find(each => each.status === 'rejected')
+  if (failed !== undefined) {
+    for (const member of members) member.kill('SIGKILL')
+    await Promise.all(members.map(member => member.waitForExit()))
+    throw failed.reason
+  }
   const leader = async (): Promise<EtcdMember | undefined> => {
     for (const member of members) {
       const status = await statusOf(member.url).catch(() => undefined)

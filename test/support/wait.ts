@@ -48,13 +48,25 @@ export async function isConnectable(address: SocketAddress): Promise<boolean> {
   }
 }
 
-/** A port of 127.0.0.1 that nobody listens on at the moment. Somebody may take it: whoever binds it must try again. */
+const PORT_ATTEMPTS = 100
+const given = new Set<number>()
+
+/**
+ * A port of 127.0.0.1 that nobody listens on at the moment, and another one each time. Somebody may take it: whoever binds
+ * it must try again.
+ */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('a TCP server has an address and a port')
-  return address.port
+  for (let attempt = 0; attempt < PORT_ATTEMPTS; attempt++) {
+    const server = createServer().listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const address = server.address()
+    server.close()
+    await once(server, 'close')
+    if (address === null || typeof address === 'string') throw new Error('a TCP server has an address and a port')
+    if (!given.has(address.port)) {
+      given.add(address.port)
+      return address.port
+    }
+  }
+  throw new Error(`no port that was not given before in ${PORT_ATTEMPTS} attempts`)
 }
