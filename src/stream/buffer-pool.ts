@@ -11,8 +11,8 @@ interface Lendable {
   isLent: boolean
 }
 
-/** Size of the read buffer of a stream from which requests alone are expected. */
-export const TINY_BYTES = 4 * 1024
+/** Size of the read buffer of a stream from which requests alone are expected; a WRITE of 4 KiB fits in with its head. */
+export const TINY_BYTES = 4 * 1024 + 512
 
 /** Size of the read buffer of a stream from which little is expected, and of what a record of TLS brings at most. */
 export const SMALL_BYTES = 16 * 1024

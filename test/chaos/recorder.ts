@@ -1,4 +1,4 @@
-/** A relay in front of a real NBD server that keeps a record of every WRITE, in the order in which they reach the server. */
+/** A relay in front of a real NBD server that keeps a record of every WRITE, in the order in which they reach the server, whole. */
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /** One WRITE, as the first bytes of its payload say it. */
@@ -16,7 +16,6 @@ export interface Recorder {
   stop(): Promise<void>
 }
 
-const STAMP_BYTES = 16
 const OPTION_MAGIC = Buffer.from('IHAVEOPT')
 const REQUEST_MAGIC = 0x2560_9513
 const REQUEST_BYTES = 28
@@ -75,8 +74,12 @@ function recording(writes: Recorded[]): (bytes: Buffer) => void {
       if (rest.readUInt32BE(0) !== REQUEST_MAGIC)
         throw new Error(`neither option nor request: ${rest.toString('hex', 0, 8)}`)
       const isWrite = rest.readUInt16BE(6) === CMD_WRITE
-      if (isWrite && rest.length < REQUEST_BYTES + STAMP_BYTES) return
       skip = REQUEST_BYTES + (isWrite ? rest.readUInt32BE(24) : 0)
+      // One that is cut off in the middle never happens: the server does nothing before it has all of it.
+      if (isWrite && rest.length < skip) {
+        skip = 0
+        return
+      }
       if (isWrite) writes.push(recordOf(rest))
     }
   }
