@@ -123,7 +123,9 @@ function interleaved(writes: readonly Recorded[]): readonly string[] {
 /** What was acknowledged has reached the storage, and what was flushed is there or written over by a later one. */
 function broken(writes: readonly Recorded[], clients: readonly ChaosClient[]): readonly string[] {
   const known = new Set(
-    writes.map(({ client, session, sequence, offset }) => `${client}/${session}/${sequence}@${offset}`),
+    writes
+      .filter(({ isWhole }) => isWhole)
+      .map(({ client, session, sequence, offset }) => `${client}/${session}/${sequence}@${offset}`),
   )
   const [{ run } = { run: 0 }] = writes
   return clients.flatMap((each, client) =>

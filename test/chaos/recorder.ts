@@ -1,4 +1,4 @@
-/** A relay in front of a real NBD server that keeps a record of every WRITE, in the order in which they reach the server, whole. */
+/** A relay in front of a real NBD server that keeps a record of every WRITE, in the order in which they begin to reach the server. */
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /** One WRITE, as the first bytes of its payload say it. */
@@ -9,6 +9,8 @@ export interface Recorded {
   readonly session: number
   readonly sequence: number
   readonly offset: number
+  /** Its payload has come to the end: of one that is cut off the server does nothing. */
+  isWhole: boolean
 }
 
 export interface Recorder {
@@ -16,13 +18,17 @@ export interface Recorder {
   stop(): Promise<void>
 }
 
+const STAMP_BYTES = 16
 const OPTION_MAGIC = Buffer.from('IHAVEOPT')
 const REQUEST_MAGIC = 0x2560_9513
 const REQUEST_BYTES = 28
 const CMD_WRITE = 1
 
 /** What a payload begins with. */
-export function stamp(payload: Buffer, { run, client, session, sequence }: Omit<Recorded, 'atMs' | 'offset'>): void {
+export function stamp(
+  payload: Buffer,
+  { run, client, session, sequence }: Omit<Recorded, 'atMs' | 'offset' | 'isWhole'>,
+): void {
   for (const [index, value] of [run, client, session, sequence].entries()) payload.writeUInt32BE(value, index * 4)
 }
 
@@ -57,12 +63,15 @@ export async function startRecorder(path: string, behind: string): Promise<Recor
 function recording(writes: Recorded[]): (bytes: Buffer) => void {
   let rest: Buffer = Buffer.alloc(0)
   let skip = 4
+  let coming: Recorded | undefined
   return bytes => {
     rest = Buffer.concat([rest, bytes])
     for (;;) {
       if (rest.length < skip) return
       rest = rest.subarray(skip)
       skip = 0
+      if (coming !== undefined) coming.isWhole = true
+      coming = undefined
       if (rest.length < REQUEST_BYTES) {
         const isOption = rest.length >= 16 && rest.subarray(0, 8).equals(OPTION_MAGIC)
         if (!isOption) return
@@ -74,13 +83,12 @@ function recording(writes: Recorded[]): (bytes: Buffer) => void {
       if (rest.readUInt32BE(0) !== REQUEST_MAGIC)
         throw new Error(`neither option nor request: ${rest.toString('hex', 0, 8)}`)
       const isWrite = rest.readUInt16BE(6) === CMD_WRITE
+      if (isWrite && rest.length < REQUEST_BYTES + STAMP_BYTES) return
       skip = REQUEST_BYTES + (isWrite ? rest.readUInt32BE(24) : 0)
-      // One that is cut off in the middle never happens: the server does nothing before it has all of it.
-      if (isWrite && rest.length < skip) {
-        skip = 0
-        return
+      if (isWrite) {
+        coming = recordOf(rest)
+        writes.push(coming)
       }
-      if (isWrite) writes.push(recordOf(rest))
     }
   }
 }
@@ -90,5 +98,5 @@ function recordOf(request: Buffer): Recorded {
     request.readUInt32BE(REQUEST_BYTES + at),
   )
   const offset = Number(request.readBigUInt64BE(16))
-  return { atMs: performance.now(), run, client, session, sequence, offset }
+  return { atMs: performance.now(), run, client, session, sequence, offset, isWhole: false }
 }

@@ -88,12 +88,12 @@ async function startPlace(
   return place
 }
 
-/** Holds the storage against the record: each block is as the last WRITE that reached it left it. */
+/** Holds the storage against the record: each block is as the last WRITE that reached it whole left it. */
 export async function contentProblems({ storage, recorder }: World, dir: string): Promise<readonly string[]> {
   const copy = join(dir, 'content')
   await runOk(['nbdcopy', `nbd+unix:///?socket=${storage}`, copy])
   const content = await readFile(copy)
-  const last = new Map(recorder.writes.map(write => [write.offset, write]))
+  const last = new Map(recorder.writes.filter(({ isWhole }) => isWhole).map(write => [write.offset, write]))
   return [...last.values()].flatMap(({ run, client, session, sequence, offset }) => {
     const found = [0, 4, 8, 12].map(at => content.readUInt32BE(offset + at)).join('/')
     const expected = [run, client, session, sequence].join('/')
