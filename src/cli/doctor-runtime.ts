@@ -59,9 +59,10 @@ function ssh2Finding(native: boolean): Finding {
 
 function koffiFinding(available: boolean): Finding {
   if (available)
-    return fine('koffi', 'koffi is there: uid: and gid: rules, probes of clients that vanish, holes in files')
-  const todo = 'install the optional package koffi, or do without those rules'
-  return warning('koffi', 'koffi is not there: rules with uid: and gid: hold for nobody', todo)
+    return fine('koffi', 'koffi is there: uid: and gid: rules, probes of lost clients, holes in files, ends of leases')
+  const todo = 'install the optional package koffi, or do without those rules and without leases in etcd'
+  const lacks = 'rules with uid: and gid: hold for nobody, and nothing ends a process that outlives its leases'
+  return warning('koffi', `koffi is not there: ${lacks}`, todo)
 }
 
 async function clockFindings(nowMs: number): Promise<readonly Finding[]> {

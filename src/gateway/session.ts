@@ -93,7 +93,7 @@ export function startSession(visitor: Visitor, context: Omit<SessionContext, 'se
       const { peer, via } = visitor
       told = { id, peer, via, who: host.who, ...place, since: new Date().toISOString() }
       rights = new RightsWatch(host, why => relay?.retire(why))
-      unfence = fence?.onPassed(why => running.stop(why)) ?? unfence
+      unfence = fence?.hold(granted, why => running.stop(why)) ?? unfence
       await relayAndTell(running, opened, { visitor, host, context })
     } catch (error) {
       tellFailure(error, { visitor, host, context })

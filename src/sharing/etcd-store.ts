@@ -21,7 +21,10 @@ import type { Term } from './fence.ts'
 const BEATS = 5
 const LOOKS = 20
 const MAX_LOOK_MS = 200
-/** What the speed of two clocks may differ by, and what closing a connection may take. */
+/**
+ * What the speed of two clocks may differ by, and what closing a connection may take. A process that has not closed them in the
+ * first half of it is ended.
+ */
 const MARGIN = 0.1
 const MIN_MARGIN_MS = 200
 /** When etcd is asked again after it has failed: soon, and then less and less often. */
@@ -234,9 +237,10 @@ export class EtcdStore {
     const key = this.keys.gateway(gateway)
     const sentMs = bootMs()
     const answer = await this.#options.client.txn([createdAt(key, 0)], [put(key, JSON.stringify(this.#options.record))])
-    if (!answer.succeeded || bootMs() >= this.#deadline(sentMs)) return
+    const term = this.#term(gateway, sentMs)
+    if (!answer.succeeded || bootMs() >= term.untilMs) return
     this.#beat = { revision: answer.revision, atMs: bootMs() }
-    this.#life = { gateway, began: answer.revision, term: { id: gateway, untilMs: this.#deadline(sentMs) } }
+    this.#life = { gateway, began: answer.revision, term }
     this.#options.log.info({ gateway, revision: answer.revision }, 'leases are kept in etcd')
   }
 
@@ -248,12 +252,14 @@ export class EtcdStore {
     if (this.life !== life) return
     if (!answer.succeeded) return this.#end('another gateway has given this one up, or its key was deleted')
     this.#beat = { revision: answer.revision, atMs: bootMs() }
-    life.term = { id: life.term.id, untilMs: this.#deadline(sentMs) }
+    life.term = this.#term(life.term.id, sentMs)
     this.#options.listener.extended(life.term)
   }
 
-  #deadline(sentMs: number): number {
-    return sentMs + this.ttlMs - Math.max(MIN_MARGIN_MS, this.ttlMs * MARGIN)
+  #term(id: string, sentMs: number): Term {
+    const marginMs = Math.max(MIN_MARGIN_MS, this.ttlMs * MARGIN)
+    const untilMs = sentMs + this.ttlMs - marginMs
+    return { id, untilMs, goneMs: untilMs + marginMs / 2 }
   }
 
   #checkDeadline(): void {

@@ -27,10 +27,11 @@ export function prepareGate(duplex: Duplex): void {
 export function gateWrites(duplex: Duplex, mayWrite: () => boolean): void {
   const write: Write = duplex._write.bind(duplex)
   const writev: Writev | undefined = duplex._writev?.bind(duplex)
-  const no = (): Error => {
+  // Without an error: a channel of ssh2 that has one never says that it is closed.
+  const drop = (done: () => void): void => {
     duplex.destroy()
-    return new Error('the time to write is over')
+    done()
   }
-  duplex._write = (chunk, encoding, done) => (mayWrite() ? write(chunk, encoding, done) : done(no()))
-  if (writev !== undefined) duplex._writev = (chunks, done) => (mayWrite() ? writev(chunks, done) : done(no()))
+  duplex._write = (chunk, encoding, done) => (mayWrite() ? write(chunk, encoding, done) : drop(done))
+  if (writev !== undefined) duplex._writev = (chunks, done) => (mayWrite() ? writev(chunks, done) : drop(done))
 }

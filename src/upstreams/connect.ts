@@ -15,6 +15,7 @@ import type { GatedStream } from '../stream/write-gate.ts'
 import { UpstreamError } from './errors.ts'
 import { openFile } from './file.ts'
 import { SshPool } from './ssh.ts'
+import { SshStream } from './ssh-stream.ts'
 
 /** A connected upstream. */
 export type Link =
@@ -62,7 +63,7 @@ export async function connectUpstream(
     return { kind: 'file', stream: new DuplexStream(stream), ...facts }
   }
   if (config.kind === 'ssh') {
-    const stream = new DuplexStream(await ssh.dial(config, signal, wants.lane))
+    const stream = new SshStream(await ssh.dial(config, signal, wants.lane))
     return { kind: 'server', stream, acknowledge: nothing, export: config.export, secure: undefined }
   }
   const address = config.kind === 'tcp' ? { host: config.host, port: config.port } : { path: config.path }

@@ -111,7 +111,8 @@ export class Spread implements GatedStream {
   gate(mayWrite: () => boolean): void {
     const isOpen = (): boolean => {
       if (mayWrite()) return true
-      this.destroy()
+      // A connection asks when it is destroyed, too.
+      if (!this.#isDestroyed) this.destroy()
       return false
     }
     for (const { stream } of this.#lanes) stream.gate(isOpen)

@@ -28,9 +28,14 @@ export class SshGate {
     })
   }
 
-  /** Ends the connection: the server has broken the rules. */
+  /** Ends the connection at once. */
   end(why: string): void {
     this.#sock.destroy(new Error(why))
+  }
+
+  /** Ends the connection if it holds something that the system has not taken yet. */
+  dropUnsent(why: string): void {
+    if (this.#waiting.length > 0 || this.#sock.writableLength > 0) this.end(why)
   }
 
   /** Calls `then` when there is room for more, or the connection is gone. */

@@ -1,8 +1,8 @@
 /** Upstreams behind SSH: one connection for all sessions to the same host, user and key, a channel for each. */
-import type { Duplex } from 'node:stream'
 import { UpstreamError } from './errors.ts'
 import { openChannel, type SshLink } from './ssh-channel.ts'
 import { login, type SshConfig } from './ssh-login.ts'
+import type { GatedChannel } from './ssh-stream.ts'
 
 const HANG_UP_MS = 2000
 
@@ -21,7 +21,7 @@ export class SshPool {
    * Opens a channel to the upstream. Those of another `lane` have another connection.
    * @throws UpstreamError DIAL or HANDSHAKE
    */
-  async dial(config: SshConfig, signal: AbortSignal, lane = 0): Promise<Duplex> {
+  async dial(config: SshConfig, signal: AbortSignal, lane = 0): Promise<GatedChannel> {
     const key = JSON.stringify([config.host, config.port, config.user, config.identity, config.knownHosts, lane])
     const before = this.#shared.get(key)
     try {
@@ -34,7 +34,7 @@ export class SshPool {
     }
   }
 
-  async #open(key: string, config: SshConfig, signal: AbortSignal): Promise<Duplex> {
+  async #open(key: string, config: SshConfig, signal: AbortSignal): Promise<GatedChannel> {
     const shared = this.#connection(key, config)
     shared.users++
     const leave = (): void => {
@@ -46,7 +46,7 @@ export class SshPool {
       const link = await inTime(shared.link, signal)
       const channel = await openChannel(link, config.target, signal)
       channel.once('close', leave)
-      return channel
+      return { channel, gate: link.gate }
     } catch (error) {
       // Whoever comes next shall not wait for the same silence.
       if (signal.aborted) this.#forget(key, shared)

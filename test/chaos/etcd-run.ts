@@ -1,5 +1,6 @@
 /** One run: three clients that write, one mishap, and what the record of the storage says of it. */
 import { setTimeout as delay } from 'node:timers/promises'
+import { isAlive } from '../support/procfs.ts'
 import { waitFor } from '../support/wait.ts'
 import { type ChaosClient, type Standing, startClient } from './client.ts'
 import type { Recorded } from './recorder.ts'
@@ -89,19 +90,25 @@ async function strike(world: World, place: Place, mishap: Mishap, pauseMs: numbe
     place.running.kill('SIGSTOP')
     await delay(pauseMs)
     place.running.kill('SIGCONT')
+    // The kernel has ended it if it could have written.
+    if (!isAlive(place.running.pid)) await revive(place)
   } else if (mishap === 'cut the link') {
     for (const link of place.links) link.cut()
     await delay(pauseMs)
     for (const link of place.links) link.heal()
   } else if (mishap !== 'kill the leader') {
     place.running.kill('SIGKILL')
-    await place.running.waitForExit()
-    await place.restart()
+    await revive(place)
   }
   if (leader !== undefined) {
     await leader.waitForExit()
     await leader.restart()
   }
+}
+
+async function revive(place: Place): Promise<void> {
+  await place.running.waitForExit()
+  await place.restart()
 }
 
 /** Between the first and the last write of a session nobody else may have written, nor a later session of its own client. */

@@ -58,40 +58,53 @@ requires(
   })
 
   it('are seen to fail by the same record where a gateway has no fence', { timeout: 3 * RUN_BOUND_MS }, async () => {
-    const outdir = `.work/unfenced-${process.pid}`
-    const dir = await makeTempFolder()
-    const world = await startWorld(dir, UNFENCED_RUNS, await buildUnfenced(outdir))
-    const violations: string[] = []
-    try {
-      // A gateway that was stopped goes on with what its client had sent, while others write already.
-      for (let run = 0; run < UNFENCED_RUNS && violations.length === 0; run++) {
-        const report = await chaosRun(world, run, SEED + run, {
-          mishap: 'stop the gateway',
-          pauseMs: LONG_PAUSE_MS,
-        })
-        violations.push(...report.violations)
-      }
-    } finally {
-      await world.stop()
-      await removeTempFolder(dir)
-      await rm(outdir, { recursive: true })
-    }
+    const violations = await stopGateways([UNHEEDED, UNWATCHED])
     expect(violations.join('\n')).toMatch(/^\d\/\d+ wrote its \d+ at \d+ after \d\/\d+/m)
+  })
+
+  it('let no two write where the kernel alone keeps them, and no question', { timeout: 3 * RUN_BOUND_MS }, async () => {
+    expect(await stopGateways([UNHEEDED])).toEqual([])
   })
 })
 
-/** A gateway that is told of the end of its leases and does not heed it: what the fence does is left out. */
-async function buildUnfenced(outdir: string): Promise<string> {
-  const passes = '#pass(): void {'
+/** A part of the fence, and what is put in its place. */
+type Change = readonly [part: string, instead: string]
+/** A gateway that is told of the end of its leases and does not heed it. */
+const UNHEEDED: Change = ['#pass(): void {', '#pass(): void {\n    if (this !== undefined) return']
+const UNWATCHED: Change = ['this.#watchdog.set(this.#term.goneMs)', '']
+
+/**
+ * What the record says of gateways with a changed fence that are stopped for long, and go on with what their clients had sent
+ * while others write already; of one run after the other until it says something.
+ */
+async function stopGateways(changes: readonly Change[]): Promise<readonly string[]> {
+  const outdir = `.work/unfenced-${process.pid}`
+  const dir = await makeTempFolder()
+  const world = await startWorld(dir, UNFENCED_RUNS, await buildChanged(outdir, changes))
+  const violations: string[] = []
+  try {
+    for (let run = 0; run < UNFENCED_RUNS && violations.length === 0; run++) {
+      const report = await chaosRun(world, run, SEED + run, { mishap: 'stop the gateway', pauseMs: LONG_PAUSE_MS })
+      violations.push(...report.violations)
+    }
+    return violations
+  } finally {
+    await world.stop()
+    await removeTempFolder(dir)
+    await rm(outdir, { recursive: true })
+  }
+}
+
+async function buildChanged(outdir: string, changes: readonly Change[]): Promise<string> {
   let isChanged = false
   await bundle(outdir, [
     {
-      name: 'no fence',
+      name: 'another fence',
       setup: build =>
         build.onLoad({ filter: /\/sharing\/fence\.ts$/ }, async ({ path }) => {
           const text = await readFile(path, 'utf8')
-          isChanged = text.includes(passes)
-          return { contents: text.replace(passes, `${passes}\n    if (this !== undefined) return`), loader: 'ts' }
+          isChanged = changes.every(([part]) => text.includes(part))
+          return { contents: changes.reduce((all, [part, instead]) => all.replace(part, instead), text), loader: 'ts' }
         }),
     },
   ])

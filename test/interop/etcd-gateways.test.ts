@@ -2,13 +2,17 @@
 import { describe, expect } from 'vitest'
 import { Cmd, Rep } from '../../src/protocol/constants.ts'
 import { type EtcdCluster, startEtcd } from '../support/etcd.ts'
-import type { RunningGateway } from '../support/gateway.ts'
+import type { GatewayOptions, RunningGateway } from '../support/gateway.ts'
+import { childrenOf, isStopped, signalTo } from '../support/procfs.ts'
 import { requires } from '../support/requires.ts'
 import { settableClock } from '../support/settable-clock.ts'
 import { test as base, enter, entered, nbdgate } from './sharing-ground.ts'
 
 const TTL_MS = 3000
 const HOUR_S = 3600
+
+/** `whole`: more of the configuration beside its exports. */
+type Options = GatewayOptions & { readonly whole?: object }
 
 const test = base
   .extend('etcd', async ({ dir }, { onCleanup }): Promise<EtcdCluster> => {
@@ -18,10 +22,14 @@ const test = base
   })
   /** Starts a gateway of this name that the others know; its admin socket. */
   .extend('member', async ({ dir, shared, etcd, gateway }) => {
-    return async (name: string, more = {}, options = {}): Promise<{ running: RunningGateway; socket: string }> => {
+    return async (
+      name: string,
+      more = {},
+      { whole = {}, ...options }: Options = {},
+    ): Promise<{ running: RunningGateway; socket: string }> => {
       const socket = `${dir}/${name}.sock`
       const leases = { etcd: etcd.urls, ttl: `${TTL_MS}ms`, name }
-      const running = await gateway(shared.text(more, { admin: { socket }, leases }), options)
+      const running = await gateway(shared.text(more, { admin: { socket }, leases, ...whole }), options)
       await running.waitForLog(({ msg }) => msg === 'leases are kept in etcd', 60_000)
       return { running, socket }
     }
@@ -85,6 +93,24 @@ requires(
     await node?.restart()
     await running.waitForLog(({ msg }) => msg === 'etcd can be used again', 60_000)
     await expect.poll(async () => (await enter(port, pki.bob)).kind, { timeout: 30_000 }).toBe('in')
+  })
+
+  test('a worker that is stopped for longer than its leases last is ended if somebody writes by it', {
+    timeout: 120_000,
+  }, async ({ pki, member }) => {
+    const { running } = await member('one', {}, { whole: { workers: 2 } })
+    const { client } = await entered(running.port('tls'), pki.alice)
+    const workers = childrenOf(running.pid)
+    expect(workers).toHaveLength(2)
+    for (const pid of workers) signalTo(pid, 'SIGSTOP')
+    const died = await running.waitForLog(({ msg }) => msg === 'worker died', 60_000)
+    expect(died).toMatchObject({ signal: 'SIGKILL' })
+    await client.closed()
+    // Nobody writes by the other one.
+    const others = workers.filter(pid => pid !== died.pid)
+    expect(others.map(isStopped)).toEqual([true])
+    for (const pid of others) signalTo(pid, 'SIGCONT')
+    await entered(running.port('tls'), pki.bob)
   })
 
   test('leases last as long as they do when the clock is set forward and back', { timeout: 120_000 }, async ({

@@ -10,6 +10,7 @@ import ssh2, { type Connection, type ServerChannel } from 'ssh2'
 import { describe, expect } from 'vitest'
 import { mintHostKey } from '../../src/pki/ssh-host-key.ts'
 import { SshPool } from '../../src/upstreams/ssh.ts'
+import { type GatedChannel, SshStream } from '../../src/upstreams/ssh-stream.ts'
 import { test as base } from '../support/fixtures.ts'
 import { waitFor } from '../support/wait.ts'
 
@@ -34,6 +35,7 @@ interface Trap {
   readonly port: number
   /** Dials it as an upstream. */
   dial(ms?: number): Promise<Duplex>
+  dialGated(): Promise<GatedChannel>
   readonly connections: Connection[]
 }
 
@@ -64,12 +66,13 @@ const test = base
     writeFileSync(identity, user.privateText)
     writeFileSync(knownHosts, `* ${host.publicText}`)
     const pool = new SshPool()
-    const dial = (port: number, ms = PATIENCE_MS): Promise<Duplex> => {
+    const dialGated = async (port: number, ms = PATIENCE_MS): Promise<GatedChannel> => {
       const place = { kind: 'ssh', host: HOST, port, user: 'me', export: '', tls: false } as const
       const target = { kind: 'tcp', port: 10809 } as const
-      return pool.dial({ ...place, target, identity, knownHosts }, AbortSignal.timeout(ms))
+      return await pool.dial({ ...place, target, identity, knownHosts }, AbortSignal.timeout(ms))
     }
-    return { dial, hostKey: host.privateText }
+    const dial = async (port: number, ms?: number): Promise<Duplex> => (await dialGated(port, ms)).channel
+    return { dial, dialGated, hostKey: host.privateText }
   })
   /** An SSH server of ssh2 that lets everybody in; `channel` gets what is opened. */
   .extend('trap', async ({ listen, dialPort }) => {
@@ -89,7 +92,7 @@ const test = base
         })
       })
       const port = await listen(socket => server.injectSocket(socket))
-      return { port, dial: ms => dialPort.dial(port, ms), connections }
+      return { port, dial: ms => dialPort.dial(port, ms), dialGated: () => dialPort.dialGated(port), connections }
     }
   })
 
@@ -169,6 +172,53 @@ describe('an SSH server', () => {
     for (const connection of connections) wiresOf(connection)._sock.resume()
     await waitFor('all bytes', () => got === 64 * MIB)
     channel.destroy()
+  })
+
+  test('that reads nothing when the time to write is over gets no more of it, nor has the connection', async ({
+    trap,
+  }) => {
+    let got = 0
+    const { dialGated, connections } = await trap({
+      prepare: ({ _protocol }) => {
+        const confirm = _protocol.channelOpenConfirm.bind(_protocol)
+        _protocol.channelOpenConfirm = (to, from, _, packet) => confirm(to, from, 0xffff_ffff, packet)
+      },
+      open: accept => {
+        accept().on('data', (chunk: Buffer) => {
+          got += chunk.length
+        })
+      },
+    })
+    let isOver = false
+    /** A stream whose time ends with that of all, and whether it is closed. */
+    const visit = async () => {
+      const stream = new SshStream(await dialGated())
+      const state = { stream, isClosed: false }
+      const closed = (): void => {
+        state.isClosed = true
+      }
+      stream.start({ data: chunk => stream.release(chunk), ended: () => {}, drained: () => {}, closed })
+      return state
+    }
+    const [first, second, lasting] = [await visit(), await visit(), await visit()]
+    first.stream.gate(() => !isOver)
+    second.stream.gate(() => !isOver)
+    first.stream.write(Buffer.alloc(MIB))
+    await waitFor('its bytes', () => got === MIB)
+    isOver = true
+    first.stream.destroy()
+    await waitFor('its end', () => first.isClosed)
+    // All of it had been sent: the others go on.
+    lasting.stream.write(Buffer.alloc(MIB))
+    await waitFor('bytes of another', () => got === 2 * MIB)
+    isOver = false
+    for (const connection of connections) wiresOf(connection)._sock.pause()
+    for (let written = 0; written < 64; written++) second.stream.write(Buffer.alloc(MIB))
+    for (let turns = 0; turns < 1000; turns++) await turn()
+    expect(second.stream.unsentBytes).toBeGreaterThan(32 * MIB)
+    isOver = true
+    second.stream.destroy()
+    await waitFor('the end of all', () => second.isClosed && lasting.isClosed)
   })
 
   test('that never ends a change of keys is sent nothing meanwhile', async ({ trap }) => {

@@ -21,6 +21,11 @@ export function isAlive(pid: number): boolean {
   return state !== undefined && state !== 'Z' && state !== 'X'
 }
 
+/** Whether the process was stopped (SIGSTOP), and goes on with SIGCONT. */
+export function isStopped(pid: number): boolean {
+  return statusField(pid, 'State') === 'T'
+}
+
 /** The processes whose parent it is. */
 export function childrenOf(pid: number): number[] {
   const pids = readdirSync('/proc').filter(name => /^\d+$/.test(name))

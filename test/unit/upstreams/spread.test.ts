@@ -15,6 +15,12 @@ class GatedFake extends FakeStream implements GatedStream {
   gate(mayWrite: () => boolean): void {
     this.mayWrite = mayWrite
   }
+
+  /** As a channel of SSH does: what its connection holds may not go either. */
+  override destroy(): void {
+    this.mayWrite()
+    super.destroy()
+  }
 }
 
 function request(type: number, cookie: number, length: number, payload = type === WRITE ? length : 0): Buffer {
