@@ -100,6 +100,8 @@ requires(
   }, async ({ pki, member }) => {
     const { running } = await member('one', {}, { whole: { workers: 2 } })
     const { client } = await entered(running.port('tls'), pki.alice)
+    client.request(Cmd.WRITE, 1n, 0n, 512, Buffer.alloc(512, 1))
+    expect(await client.simpleReply()).toMatchObject({ error: 0 })
     const workers = childrenOf(running.pid)
     expect(workers).toHaveLength(2)
     for (const pid of workers) signalTo(pid, 'SIGSTOP')

@@ -6,6 +6,7 @@
 import { writeSync } from 'node:fs'
 import { bootMs } from '../../src/platform/libc.ts'
 import { Fence } from '../../src/sharing/fence.ts'
+import { signalTo } from './procfs.ts'
 
 /** Of a "block"; the tests wait less. */
 const BLOCK_MS = 60_000
@@ -18,7 +19,8 @@ if (access === 'nobody') letGo()
 if (how === 'order') setTimeout(() => writeSync(1, 'alive'), Number(goneMs) + 200)
 else if (fence.isOpen()) {
   writeSync(1, 'asked ')
-  if (how === 'stop') process.kill(process.pid, 'SIGSTOP')
+  if (how === 'stop') signalTo(process.pid, 'SIGSTOP')
   else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, BLOCK_MS)
   writeSync(1, 'late')
+  fence.isOpen()
 }
