@@ -31,6 +31,12 @@ interface Wires {
 
 const wiresOf = (connection: Connection): Wires => connection as unknown as Wires
 
+/** Channels may send as much as they like, whether it is read or not. */
+function giveBoundlessWindows({ _protocol }: Wires): void {
+  const confirm = _protocol.channelOpenConfirm.bind(_protocol)
+  _protocol.channelOpenConfirm = (to, from, _, packet) => confirm(to, from, 0xffff_ffff, packet)
+}
+
 interface Trap {
   readonly port: number
   /** Dials it as an upstream. */
@@ -154,10 +160,7 @@ describe('an SSH server', () => {
   test('that reads nothing, whatever its window, is sent little, and all in the end', async ({ trap }) => {
     let got = 0
     const { dial, connections } = await trap({
-      prepare: ({ _protocol }) => {
-        const confirm = _protocol.channelOpenConfirm.bind(_protocol)
-        _protocol.channelOpenConfirm = (to, from, _, packet) => confirm(to, from, 0xffff_ffff, packet)
-      },
+      prepare: giveBoundlessWindows,
       open: (accept, { _sock }) => {
         accept().on('data', (chunk: Buffer) => {
           got += chunk.length
@@ -179,10 +182,7 @@ describe('an SSH server', () => {
   }) => {
     let got = 0
     const { dialGated, connections } = await trap({
-      prepare: ({ _protocol }) => {
-        const confirm = _protocol.channelOpenConfirm.bind(_protocol)
-        _protocol.channelOpenConfirm = (to, from, _, packet) => confirm(to, from, 0xffff_ffff, packet)
-      },
+      prepare: giveBoundlessWindows,
       open: accept => {
         accept().on('data', (chunk: Buffer) => {
           got += chunk.length
@@ -224,10 +224,7 @@ describe('an SSH server', () => {
   test('that never ends a change of keys is sent nothing meanwhile', async ({ trap }) => {
     let got = 0
     const { dial, connections } = await trap({
-      prepare: ({ _protocol }) => {
-        const confirm = _protocol.channelOpenConfirm.bind(_protocol)
-        _protocol.channelOpenConfirm = (to, from, _, packet) => confirm(to, from, 0xffff_ffff, packet)
-      },
+      prepare: giveBoundlessWindows,
       open: accept => {
         accept().on('data', (chunk: Buffer) => {
           got += chunk.length
