@@ -222,15 +222,23 @@ requires(
   })
 })
 
-/** The highest of a number until it has stayed the same for a while of polls. */
+/**
+ * The highest of a size in KiB, read until it has not risen for a while of polls. The timers of a process that does nothing touch
+ * a new page a few times in a second: that is no rise, as long as the while has not brought a sixteenth of a MiB.
+ */
 async function highest(read: () => number): Promise<number> {
-  let [top, calm] = [0, 0]
-  await waitFor('calm', () => {
-    const now = read()
-    calm = now > top ? 0 : calm + 1
-    top = Math.max(top, now)
-    return calm > 100
-  })
+  let [top, calm, mark] = [0, 0, 0]
+  await waitFor(
+    'calm',
+    () => {
+      const now = read()
+      top = Math.max(top, now)
+      calm = top > mark + 64 ? 0 : calm + 1
+      if (calm === 0) mark = top
+      return calm > 100
+    },
+    { describe: () => `${top} KiB at last, ${mark} KiB at the last rise` },
+  )
   return top
 }
 
