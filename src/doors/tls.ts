@@ -8,6 +8,7 @@ import { FactsCache } from '../pki/facts-cache.ts'
 import type { ServerMaterial } from '../pki/material.ts'
 import { rightsClock } from '../platform/rights-clock.ts'
 import { DuplexStream } from '../stream/duplex-stream.ts'
+import { startSlowly } from '../stream/slow-start.ts'
 import type { Secured } from './door.ts'
 import { TlsError, type TlsErrorReason } from './errors.ts'
 import { PskDesk } from './psk-desk.ts'
@@ -91,6 +92,7 @@ export class TlsEnd {
       })
       raw.off('close', gone)
       this.#waiting.delete(raw)
+      startSlowly(socket)
       secured = new DuplexStream(socket)
       const psk = desk?.proven(socket)
       const proof: Proof = psk === undefined ? { certificate: verified(socket, options) } : { psk }

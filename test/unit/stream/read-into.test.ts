@@ -1,12 +1,11 @@
 // Accepted sockets and TLS read into the pool's buffers: that they do, on the Node that runs, and that nothing is lost by it.
 import { once } from 'node:events'
-import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
-import { createServer as createTlsServer, connect as tlsConnect } from 'node:tls'
 import { afterEach, describe, expect, it } from 'vitest'
 import { giveBuffer, MEDIUM_BYTES, SMALL_BYTES, takeWhole } from '../../../src/stream/buffer-pool.ts'
 import { DuplexStream } from '../../../src/stream/duplex-stream.ts'
 import { readInto } from '../../../src/stream/read-into.ts'
 import { nextTurn } from '../../support/bytes.ts'
+import { type SocketPair, tcpPair, tlsPair } from '../../support/socket-pairs.ts'
 
 const open: { destroy(): void }[] = []
 
@@ -14,39 +13,14 @@ afterEach(() => {
   for (const each of open.splice(0)) each.destroy()
 })
 
-interface Pair {
-  readonly near: Socket
-  readonly far: Socket
+/** A pair that is closed when the test is over. */
+const closing = (make: () => Promise<SocketPair>) => async (): Promise<SocketPair> => {
+  const pair = await make()
+  open.push(pair.near, pair.far)
+  return pair
 }
-
-/** A connection as a door has it: `near` was accepted. */
-async function overTcp(): Promise<Pair> {
-  const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const far = connect((server.address() as AddressInfo).port, '127.0.0.1')
-  const [[near]] = await Promise.all([once(server, 'connection'), once(far, 'connect')])
-  server.close()
-  open.push(near, far)
-  return { near, far }
-}
-
-/** The same with TLS on it, by a key that both know. */
-async function overTls(): Promise<Pair> {
-  const raw = await overTcp()
-  const psk = Buffer.alloc(16, 1)
-  const options = { ciphers: 'ECDHE-PSK-CHACHA20-POLY1305', maxVersion: 'TLSv1.2' } as const
-  const server = createTlsServer({ ...options, pskCallback: () => psk })
-  server.emit('connection', raw.near)
-  const far = tlsConnect({
-    ...options,
-    socket: raw.far,
-    pskCallback: () => ({ psk, identity: 'somebody' }),
-    checkServerIdentity: () => undefined,
-  })
-  const [[near]] = await Promise.all([once(server, 'secureConnection'), once(far, 'secureConnect')])
-  open.push(near, far)
-  return { near, far }
-}
+const overTcp = closing(tcpPair)
+const overTls = closing(tlsPair)
 
 describe.each([
   ['an accepted socket', overTcp, MEDIUM_BYTES],
