@@ -3,8 +3,8 @@ import type { TLSSocket } from 'node:tls'
 /** A session that has written less than this is likely to do no more: it begins and then is idle, or is looked at by a tool. */
 const GROWN_BYTES = 1024 * 1024
 
-/** Most bytes of a write until then: four records of TLS together with what encryption adds. */
-const PIECE_BYTES = 65_535
+/** Most bytes of a write until then: what Node takes its smallest buffer for, of 16 KiB. */
+const PIECE_BYTES = 16_383
 
 type Done = (error?: Error | null) => void
 type Chunk = { readonly chunk: Buffer; readonly encoding: BufferEncoding }
