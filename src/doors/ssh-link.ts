@@ -10,6 +10,7 @@ import { encodeString } from '../protocol/ssh-string.ts'
 import { rekeyOnSchedule } from '../ssh/algorithms.ts'
 import { SIGNATURE_ALGORITHMS } from '../ssh/public-key.ts'
 import { PacketMemory } from './ssh-packets.ts'
+import { SshReader } from './ssh-reader.ts'
 import { SshStream, type StreamLink } from './ssh-stream.ts'
 import type { SshChannel, SshProtocol } from './ssh2.ts'
 
@@ -53,6 +54,8 @@ export class SshLink implements StreamLink {
   readonly #streams = new Map<number, SshStream>()
   readonly #open = new Set<SshStream>()
   readonly #waiting = new Set<SshStream>()
+  /** From the first channel on. */
+  #reader: SshReader | undefined
   #corkedBytes = 0
   #flushing: NodeJS.Immediate | undefined
   #dead = false
@@ -95,6 +98,7 @@ export class SshLink implements StreamLink {
     const stream = new SshStream(this, channel, options)
     this.#streams.set(channel.incoming.id, stream)
     this.#open.add(stream)
+    this.#reader ??= new SshReader(this.#socket, this.protocol)
     // Nobody reads ssh2's own end of the channel; unread it would never close.
     channel.on('error', () => {})
     channel.resume()
@@ -168,10 +172,12 @@ export class SshLink implements StreamLink {
     handlers.CHANNEL_DATA = (_, id, data) => {
       // Data for a session that runs nothing has nobody to go to.
       if (typeof id !== 'number' || !Buffer.isBuffer(data)) return
-      if (this.#streams.get(id)?.receive(data) === false) this.#kill('more data than its window')
+      const kept = this.#reader?.keep(data) ?? data
+      if (this.#streams.get(id)?.receive(kept) === false) this.#kill('more data than its window')
     }
     handlers.CHANNEL_WINDOW_ADJUST = (protocol, id, bytes) => {
       adjust?.(protocol, id, bytes)
+      this.#reader?.passed()
       const stream = typeof id === 'number' ? this.#streams.get(id) : undefined
       if (stream === undefined) return
       if (stream.peerWindow > MAX_WINDOW) this.#kill('a window larger than there are')

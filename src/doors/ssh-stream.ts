@@ -4,6 +4,7 @@
  * only when the link has room for it.
  */
 import type { ByteSink, ByteStream } from '../stream/byte-stream.ts'
+import { returnData } from './ssh-reader.ts'
 import type { SshChannel, SshProtocol } from './ssh2.ts'
 
 /** Bytes that were read before the peer is told that it may send as many again. */
@@ -102,8 +103,8 @@ export class SshStream implements ByteStream {
 
   uncork(): void {}
 
-  release(): void {
-    // The garbage collector takes the chunk.
+  release(chunk: Buffer): void {
+    returnData(chunk)
   }
 
   end(): void {
@@ -118,7 +119,10 @@ export class SshStream implements ByteStream {
 
   /** Takes what the peer has sent; false when that is more than it was allowed to. */
   receive(data: Buffer): boolean {
-    if (this.#dead) return true
+    if (this.#dead) {
+      returnData(data)
+      return true
+    }
     if (data.length > this.#window) return false
     this.#window -= data.length
     this.#inbox.push(data)
@@ -206,6 +210,7 @@ export class SshStream implements ByteStream {
     if (this.#dead) return
     this.#die()
     this.#error = error
+    for (const chunk of this.#inbox) returnData(chunk)
     this.#inbox = []
     this.#dropOutbox()
     const { outgoing } = this.#channel

@@ -19,6 +19,8 @@ export interface SshProtocol {
   readonly _kex: { remoteExtInfoEnabled: boolean } | undefined
   /** Another one after each key exchange. */
   readonly _cipher: PacketCipher & { encrypt(packet: Buffer): void }
+  /** Another one after each key exchange: which packet is next, and how much of its length has come. */
+  readonly _decipher: { readonly inSeqno: number; readonly _lenBytes: number }
   readonly _packetRW: { readonly write: { alloc(length: number): Buffer; finalize(packet: Buffer): Buffer } }
   _onHandshakeComplete: (...args: readonly unknown[]) => void
   rekey(): void
