@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { connect as connectTls, createSecureContext } from 'node:tls'
 import { NOBODY } from './peers.mjs'
 import { cpuSeconds, familyOf, run, timed } from './tools.mjs'
@@ -11,6 +12,8 @@ const GIB_MIB = 1024
 const SESSIONS = 200
 const SESSIONS_AT_ONCE = 4
 const CROWD = 1000
+const BUSY_SESSIONS = 64
+const BUSY_MS = 3000
 
 /**
  * `{ name, unit, better, groups, run }`: `run(peer)` gives a value. `better`: 'less' or 'more'. `once`: measured in one
@@ -60,7 +63,9 @@ export function measuresOf(scene) {
     random('randread', 32, all),
     random('randread', 128, ['tls']),
     random('randwrite', 1, ['tls']),
+    random('randwrite', 8, ['tls']),
     random('randwrite', 32, all),
+    random('randwrite', 128, ['tls']),
     {
       name: 'randrw 64 KiB, depth 16',
       unit: '1/s',
@@ -79,6 +84,14 @@ export function measuresOf(scene) {
       groups: ['tls'],
       once: true,
       run: peer => idleKiB(scene, peer),
+    },
+    {
+      name: 'memory, busy session',
+      unit: 'KiB',
+      better: 'less',
+      groups: ['tls'],
+      once: true,
+      run: peer => busyKiB(scene, peer),
     },
     {
       name: `read, 1 connection, beside ${CROWD} idle`,
@@ -150,6 +163,33 @@ async function idleKiB(scene, peer) {
   })
 }
 
+/** What each of 64 sessions adds at most that read all the time, 16 READs of 256 KiB in flight; the first tenth is not counted. */
+async function busyKiB(scene, peer) {
+  await crowd(scene, peer, BUSY_SESSIONS / 10, sockets => mostKiB(peer, sockets))
+  const before = rssKiB(peer.pids())
+  return await crowd(scene, peer, BUSY_SESSIONS, async sockets => {
+    return ((await mostKiB(peer, sockets)) - before) / BUSY_SESSIONS
+  })
+}
+
+/** Has sessions read all the time for a while; the most memory that the peer has then. */
+async function mostKiB(peer, sockets) {
+  const [request, replyBytes] = [readOf(262_144), 16 + 262_144]
+  for (const socket of sockets) {
+    let came = 0
+    socket.on('data', chunk => {
+      came += chunk.length
+      for (; came >= replyBytes; came -= replyBytes) socket.write(request)
+    })
+    for (let n = 0; n < 16; n++) socket.write(request)
+  }
+  let most = 0
+  for (const until = performance.now() + BUSY_MS; performance.now() < until; await delay(20)) {
+    most = Math.max(most, rssKiB(peer.pids()))
+  }
+  return most
+}
+
 const beside = (scene, peer, measure) => crowd(scene, peer, CROWD, () => measure(peer))
 
 async function crowd(scene, { port }, count, measure) {
@@ -160,7 +200,7 @@ async function crowd(scene, { port }, count, measure) {
       sockets.push(socket)
       await readBlock(socket, 131_072)
     }
-    return await measure()
+    return await measure(sockets)
   } finally {
     for (const socket of sockets) socket.destroy()
   }
@@ -195,11 +235,16 @@ async function open({ client }, port) {
   return socket
 }
 
-async function readBlock(socket, size) {
+/** A READ from the start of the disk. */
+function readOf(size) {
   const request = Buffer.alloc(28)
   request.writeUInt32BE(0x25609513)
   request.writeUInt32BE(size, 24)
-  socket.write(request)
+  return request
+}
+
+async function readBlock(socket, size) {
+  socket.write(readOf(size))
   await bytes(socket, 16 + size)
 }
 
