@@ -1,5 +1,7 @@
-// The memory that an SSH connection is read into: parts of it are with channels while the next packets come.
+// The memory that an SSH connection is read into: parts of it are with channels while the next packets come. Without ssh2's
+// compiled cipher, which is built for one version of Node, packets are not deciphered in place, and each has memory of its own.
 import { describe, expect, test } from 'vitest'
+import { isNative } from '../../../src/doors/ssh2.ts'
 import { MEDIUM_BYTES } from '../../../src/stream/buffer-pool.ts'
 import type { ByteStream } from '../../../src/stream/byte-stream.ts'
 import { nextTurn } from '../../support/bytes.ts'
@@ -94,7 +96,8 @@ describe('what an SSH connection reads', () => {
     expect(Buffer.concat(kept).equals(bytes)).toBe(true)
     const given = new Set(giveBack().map(({ buffer }) => buffer))
     await sendAll()
-    expect(pieces.filter(({ buffer }) => given.has(buffer)).length).toBeGreaterThan(pieces.length / 2)
+    const again = pieces.filter(({ buffer }) => given.has(buffer))
+    expect(again.length > pieces.length / 2).toBe(isNative())
     expect(pieces.every(({ buffer }) => buffer.byteLength === MEDIUM_BYTES || !given.has(buffer))).toBe(true)
     expect(Buffer.concat(kept).equals(bytes)).toBe(true)
   })
@@ -119,7 +122,7 @@ describe('what an SSH connection reads', () => {
       for (const piece of pieces.splice(0)) stream.release(piece)
     }
     expect([...stays.values()].every((piece, at) => piece.equals(before[at] ?? piece.subarray(1)))).toBe(true)
-    expect(all.length).toBeGreaterThan(stays.size)
+    expect(all.length > stays.size).toBe(isNative())
   })
 
   test('keeps requests apart from payloads: they are copies', async () => {
