@@ -1,4 +1,4 @@
-import { HEADROOM_BYTES, LARGE_BYTES, SMALL_BYTES } from '../stream/buffer-pool.ts'
+import { giveBuffer, HEADROOM_BYTES, joinWhole, LARGE_BYTES, SMALL_BYTES } from '../stream/buffer-pool.ts'
 import type { ByteStream } from '../stream/byte-stream.ts'
 import type { Share } from '../stream/memory.ts'
 import { expectedBytes } from './expected-bytes.ts'
@@ -65,10 +65,20 @@ export class ReplyOutlet {
       this.#chunks.push(chunk)
       this.#client.write(first, this.#sent)
     } else {
-      if (first !== undefined) this.#client.write(pieces.length === 1 ? first : Buffer.concat(pieces), this.#left)
+      if (first !== undefined && pieces.length === 1) this.#client.write(first, this.#left)
+      else if (first !== undefined) this.#writeJoined(pieces)
       if (chunk !== undefined) this.#upstream.release(chunk)
     }
     this.#memory.hold(this.#client.unsentBytes)
+  }
+
+  /** Where nothing waits, in memory that is used again: it is larger than what it holds, so no more than one waits. */
+  #writeJoined(pieces: readonly Buffer[]): void {
+    const replies = this.#client.unsentBytes === 0 ? joinWhole(pieces) : Buffer.concat(pieces)
+    this.#client.write(replies, () => {
+      giveBuffer(replies)
+      this.#left()
+    })
   }
 
   readonly #sent = (): void => {

@@ -50,6 +50,17 @@ export function takeWhole(bytes: typeof TINY_BYTES | typeof SMALL_BYTES | typeof
   return Buffer.from(take(bytes === TINY_BYTES ? tiny : bytes === SMALL_BYTES ? small : medium))
 }
 
+/** A copy of buffers behind each other; one of the pool's where they fit into any that is not large. */
+export function joinWhole(buffers: readonly Buffer[]): Buffer {
+  let bytes = 0
+  for (const { length } of buffers) bytes += length
+  if (bytes > MEDIUM_BYTES) return Buffer.concat(buffers, bytes)
+  const joined = takeWhole(bytes <= TINY_BYTES ? TINY_BYTES : bytes <= SMALL_BYTES ? SMALL_BYTES : MEDIUM_BYTES)
+  let at = 0
+  for (const buffer of buffers) at += buffer.copy(joined, at)
+  return joined.subarray(0, at)
+}
+
 /** Gives back a buffer of this pool, or any part of one; false: it is not. Nobody may look at it any more. */
 export function giveBuffer(buffer: Buffer): boolean {
   const lent = lendables.get(buffer.buffer)

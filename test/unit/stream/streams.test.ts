@@ -4,7 +4,17 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Duplex, PassThrough } from 'node:stream'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { giveBuffer, HEADROOM_BYTES, LARGE_BYTES, SMALL_BYTES, takeBuffer } from '../../../src/stream/buffer-pool.ts'
+import {
+  giveBuffer,
+  HEADROOM_BYTES,
+  joinWhole,
+  LARGE_BYTES,
+  MEDIUM_BYTES,
+  SMALL_BYTES,
+  TINY_BYTES,
+  takeBuffer,
+} from '../../../src/stream/buffer-pool.ts'
+
 import type { ByteSink, ByteStream } from '../../../src/stream/byte-stream.ts'
 import { DuplexStream } from '../../../src/stream/duplex-stream.ts'
 import { PooledSocket } from '../../../src/stream/pooled-socket.ts'
@@ -82,6 +92,22 @@ describe('the buffer pool', () => {
       const third = takeBuffer(expected)
       expect(third.buffer).toBe(first.buffer)
       expect(takeBuffer(expected).buffer).not.toBe(first.buffer)
+    }
+  })
+
+  it('joins buffers in memory of its own that fits, and elsewhere what is too much', () => {
+    for (const [sizes, size] of [
+      [[16, 4096, 20], TINY_BYTES],
+      [[TINY_BYTES, 1], SMALL_BYTES],
+      [[SMALL_BYTES, 1], MEDIUM_BYTES],
+      [[MEDIUM_BYTES - 1, 1], MEDIUM_BYTES],
+      [[MEDIUM_BYTES, 1], MEDIUM_BYTES + 1],
+    ] as const) {
+      const parts = sizes.map((bytes, at) => Buffer.alloc(bytes, at + 1))
+      const joined = joinWhole(parts)
+      expect(joined.equals(Buffer.concat(parts))).toBe(true)
+      expect(joined.buffer.byteLength).toBe(size)
+      expect(giveBuffer(joined)).toBe(size <= MEDIUM_BYTES)
     }
   })
 
