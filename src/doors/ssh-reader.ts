@@ -9,7 +9,7 @@
 import type { Socket } from 'node:net'
 import { giveBuffer, MEDIUM_BYTES, SMALL_BYTES, TINY_BYTES, takeWhole } from '../stream/buffer-pool.ts'
 import { readInto } from '../stream/read-into.ts'
-import type { SshProtocol } from './ssh2.ts'
+import { isDecipherKnown, type SshProtocol } from './ssh2.ts'
 
 /** In front of each packet of AES-GCM, in the clear (RFC 5647, 7.3), and behind it. */
 const LENGTH_BYTES = 4
@@ -60,11 +60,12 @@ export class SshReader {
   /** Packets in it of which ssh2 keeps nothing. */
   #harmless = 0
 
-  /** Takes over from now on; until the next packet begins, and where Node or ssh2 are not as known, it changes nothing. */
+  /** Takes over from now on. Until the next packet begins, and where Node or ssh2 are not as known, all is as it was. */
   constructor(socket: Socket, protocol: SshProtocol) {
     this.#socket = socket
     this.#protocol = protocol
-    const isReading = readInto(socket, () => this.#buffer.subarray(this.#carried), this.#arrived)
+    const next = (): Buffer => this.#buffer.subarray(this.#carried)
+    const isReading = isDecipherKnown(protocol) && readInto(socket, next, this.#arrived)
     if (!isReading) giveBuffer(this.#buffer)
     else socket.once('close', () => giveBuffer(this.#buffer))
   }

@@ -102,6 +102,11 @@ export function channelCount(client: object): number | undefined {
   return typeof count === 'number' ? count : undefined
 }
 
+/** Whether a connection deciphers as we know it. */
+export function isDecipherKnown({ _decipher }: SshProtocol): boolean {
+  return ['inSeqno', '_lenBytes'].every(name => typeof Reflect.get(Object(_decipher), name) === 'number')
+}
+
 /** Whether a channel is as we know it. */
 export function isChannel(channel: unknown): channel is SshChannel {
   const ends = ['incoming', 'outgoing'].map(name => Object(Reflect.get(Object(channel), name)))

@@ -1,11 +1,14 @@
 // The memory that an SSH connection is read into: parts of it are with channels while the next packets come. Without ssh2's
 // compiled cipher, which is built for one version of Node, packets are not deciphered in place, and each has memory of its own.
-import { describe, expect, test } from 'vitest'
+import { once } from 'node:events'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { SshReader } from '../../../src/doors/ssh-reader.ts'
 import { isNative } from '../../../src/doors/ssh2.ts'
 import { MEDIUM_BYTES } from '../../../src/stream/buffer-pool.ts'
 import type { ByteStream } from '../../../src/stream/byte-stream.ts'
 import { nextTurn } from '../../support/bytes.ts'
 import { seededBytes } from '../../support/disk.ts'
+import { tcpPair } from '../../support/socket-pairs.ts'
 import { waitFor } from '../../support/wait.ts'
 import { login, openChannel, openDoor, type TestClient } from './ssh-visit.ts'
 
@@ -141,5 +144,19 @@ describe('what an SSH connection reads', () => {
       expect((await arrived(bytes.length)).equals(bytes)).toBe(true)
       giveBack()
     }
+  })
+
+  test('comes as ever where ssh2 is not as it is known', async () => {
+    const { near, far } = await tcpPair()
+    onTestFinished(() => {
+      near.destroy()
+      far.destroy()
+    })
+    const reader = new SshReader(near, Object.create(null))
+    near.resume()
+    const [came] = await Promise.all([once(near, 'data'), new Promise(resolve => far.write('anything', resolve))])
+    expect(String(came[0])).toBe('anything')
+    const data = Buffer.alloc(PACKET_BYTES)
+    expect(reader.keep(data)).toBe(data)
   })
 })
