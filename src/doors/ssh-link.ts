@@ -26,8 +26,8 @@ const MAX_QUEUED_PACKETS = 1024
 /** How much a channel sends before the next one has its turn. */
 const QUANTUM_BYTES = 256 * 1024
 
-/** What leaves as one write at most, more or less. */
-const PIECE_BYTES = 128 * 1024
+/** What is worth a write of its own. */
+const WRITE_BYTES = 8 * 1024
 
 /** RFC 4254, 5.2: a window has at most 2^32 - 1 bytes. */
 const MAX_WINDOW = 2 ** 32 - 1
@@ -106,17 +106,18 @@ export class SshLink implements StreamLink {
   }
 
   /**
-   * Sends data on a channel. What is sent in one turn of the loop leaves together, but for much of it, which leaves in
-   * pieces: the peer decrypts one while we encrypt the next.
+   * Sends data on a channel. Little of it waits for what else comes in this turn of the loop; much leaves at once: the peer
+   * decrypts it while we read and encrypt what is next.
    */
   send(channel: number, data: Buffer): void {
-    if (this.#flushing === undefined) {
+    const isLittle = this.#corkedBytes + data.length < WRITE_BYTES
+    if (isLittle && this.#flushing === undefined) {
       this.#socket.cork()
       this.#flushing = setImmediate(this.#flush)
     }
     this.protocol.channelData(channel, data)
-    this.#corkedBytes += data.length
-    if (this.#corkedBytes >= PIECE_BYTES) this.#flush()
+    if (isLittle) this.#corkedBytes += data.length
+    else if (this.#flushing !== undefined) this.#flush()
   }
 
   /** Calls `pump` of the stream when there is room again. */

@@ -17,7 +17,8 @@ export function expectedBytes(
   structured: ReplyKinds,
 ): number {
   const lifts = structured.client && !structured.upstream
-  if (lifts && left > 0) return left
-  if (lifts && lastReadBytes >= LARGE_REPLY_BYTES) return SIMPLE_REPLY_SIZE + lastReadBytes
+  if (lifts && (left >= LARGE_REPLY_BYTES || lastReadBytes >= LARGE_REPLY_BYTES)) {
+    return left > 0 ? left : SIMPLE_REPLY_SIZE + lastReadBytes
+  }
   return left + readBytes + count * MAX_HEAD_BYTES
 }
