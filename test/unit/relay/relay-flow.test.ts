@@ -74,6 +74,18 @@ describe('requests and replies', () => {
     await upstreamSends(session, Buffer.alloc(900), simpleReply(cookieAt(session, 28), 0, '61'.repeat(24)))
     expect(session.upstream.expectedBytes()).toBe(0)
   })
+
+  it('expect small replies together where they are lifted, and a large one up to its end', async () => {
+    const small = relaying({ structured: { client: true, upstream: false } })
+    await clientSends(small, request({ type: READ, length: 1000 }), request({ type: READ, length: 1000 }))
+    await upstreamSends(small, simpleReply(cookieAt(small, 0), 0, '61'.repeat(100)))
+    expect(small.upstream.expectedBytes()).toBeGreaterThanOrEqual(1900 + 16)
+    const large = relaying({ structured: { client: true, upstream: false }, sizeBytes: 1n << 20n })
+    await clientSends(large, request({ type: READ, length: 65_536 }), request({ type: READ, length: 65_536 }))
+    expect(large.upstream.expectedBytes()).toBe(16 + 65_536)
+    await upstreamSends(large, simpleReply(cookieAt(large, 0), 0, '61'.repeat(100)))
+    expect(large.upstream.expectedBytes()).toBe(65_436)
+  })
 })
 
 describe('refusals', () => {
