@@ -1,7 +1,9 @@
 // What ssh2 1.17.0 lets a client do to a server, and the SSH door does not: each of these fails without its guard.
-import { once } from 'node:events'
+import { EventEmitter, once } from 'node:events'
+import { createRequire } from 'node:module'
 import { connect } from 'node:net'
-import { describe, expect, test } from 'vitest'
+import type { Duplex } from 'node:stream'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Visitor } from '../../../src/doors/door.ts'
 import type { ByteSink } from '../../../src/stream/byte-stream.ts'
 import { nextTurn } from '../../support/bytes.ts'
@@ -246,6 +248,21 @@ describe('a client that', () => {
     stream.destroy()
     await waitFor('the place of the connection', () => door.places() === 1)
     expect(closes).toBe(1)
+  })
+
+  test('has channels that break inside ssh2 does not end the process', async () => {
+    const { Channel }: { Channel: { prototype: Duplex } } = createRequire(import.meta.url)('ssh2/lib/Channel.js')
+    const resume = vi.spyOn(Channel.prototype, 'resume')
+    onTestFinished(() => resume.mockRestore())
+    const door = await openDoor()
+    const { client, ...rest } = await login(door)
+    await openChannel({ client, ...rest })
+    await new Promise(resolve => client.exec('ls', resolve))
+    await door.logged('ssh refused')
+    const channels = resume.mock.contexts.filter(each => each instanceof EventEmitter)
+    const ours = new Set(channels.filter(each => Reflect.get(each, 'server') === true))
+    expect(ours.size).toBe(2)
+    for (const channel of ours) channel.emit('error', new Error('broken'))
   })
 
   test('reads server-sig-algs finds what may log in, each name on its own', async () => {
