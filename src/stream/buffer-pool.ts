@@ -11,7 +11,7 @@ interface Lendable {
   isLent: boolean
 }
 
-/** Size of the read buffer of a stream from which requests alone are expected; a WRITE of 4 KiB fits in with its head. */
+/** Size of the read buffer of a stream from which no payload is expected; one of 4 KiB fits in with its head. */
 export const TINY_BYTES = 4 * 1024 + 512
 
 /** Size of the read buffer of a stream from which little is expected, and of what a record of TLS brings at most. */
@@ -26,7 +26,7 @@ export const LARGE_BYTES = 512 * 1024
 /** Bytes at the start of each buffer of takeBuffer that are not read into; enough for the longest head to grow. */
 export const HEADROOM_BYTES = 32
 
-const tiny: Shelf = { bytes: TINY_BYTES, limit: 256, free: [] }
+const tiny: Shelf = { bytes: TINY_BYTES, limit: 512, free: [] }
 const small: Shelf = { bytes: SMALL_BYTES, limit: 512, free: [] }
 const medium: Shelf = { bytes: MEDIUM_BYTES, limit: 128, free: [] }
 const large: Shelf = { bytes: LARGE_BYTES, limit: 16, free: [] }
@@ -37,10 +37,10 @@ const lendables = new WeakMap<ArrayBufferLike, Lendable>()
 /**
  * A read buffer for what is expected, with undefined content and headroom in front. It holds no more than
  * that, so that the message after it begins in a buffer of its own. Buffers are shared by all streams of the
- * process: an idle stream holds a small one, and a large one only while bytes for it are on their way.
+ * process: an idle stream holds a tiny one, and a large one only while bytes for it are on their way.
  */
 export function takeBuffer(expectedBytes: number): Buffer {
-  const memory = take(expectedBytes > SMALL_BYTES - HEADROOM_BYTES ? large : small)
+  const memory = take(expectedBytes <= 0 ? tiny : expectedBytes > SMALL_BYTES - HEADROOM_BYTES ? large : small)
   const room = memory.byteLength - HEADROOM_BYTES
   return Buffer.from(memory, HEADROOM_BYTES, expectedBytes > 0 ? Math.min(room, expectedBytes) : room)
 }

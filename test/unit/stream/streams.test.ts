@@ -68,9 +68,10 @@ function noting(stream: ByteStream): Notes {
 }
 
 describe('the buffer pool', () => {
-  it('gives a small buffer for little and a large one for much, with headroom in front', () => {
+  it('gives a tiny buffer for nothing, a small one for little and a large one for much, with headroom in front', () => {
     for (const [expected, size] of [
-      [0, SMALL_BYTES],
+      [0, TINY_BYTES],
+      [1, SMALL_BYTES],
       [SMALL_BYTES - HEADROOM_BYTES, SMALL_BYTES],
       [SMALL_BYTES - HEADROOM_BYTES + 1, LARGE_BYTES],
       [1 << 30, LARGE_BYTES],
@@ -83,7 +84,7 @@ describe('the buffer pool', () => {
   })
 
   it('gives the same memory again once any part of it was given back, and never twice at a time', () => {
-    for (const expected of [0, LARGE_BYTES]) {
+    for (const expected of [0, 1, LARGE_BYTES]) {
       const first = takeBuffer(expected)
       const second = takeBuffer(expected)
       expect(second.buffer).not.toBe(first.buffer)
@@ -114,7 +115,7 @@ describe('the buffer pool', () => {
   it('takes no memory that is not its own', () => {
     const foreign = Buffer.from(new ArrayBuffer(SMALL_BYTES))
     expect(giveBuffer(foreign)).toBe(false)
-    expect(takeBuffer(0).buffer).not.toBe(foreign.buffer)
+    expect(takeBuffer(1).buffer).not.toBe(foreign.buffer)
     expect(takeBuffer(50).buffer).not.toBe(foreign.buffer)
   })
 })
