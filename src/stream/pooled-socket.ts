@@ -1,7 +1,7 @@
 /**
  * An outgoing socket that reads into large buffers of the pool (Node's `onread`). Ordinary sockets allocate 64 KiB a
  * read and emit an event for each; a READ of 256 KiB then costs four trips. The buffer that waits for the next read is
- * chosen by what the relay expects, so an idle session holds a small one.
+ * chosen by what the relay expects, so an idle session holds a tiny one.
  */
 import { once } from 'node:events'
 import { connect, type NetConnectOpts, type Socket } from 'node:net'

@@ -5,6 +5,7 @@ import { connect } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import type { Visitor } from '../../../src/doors/door.ts'
+import { isNative } from '../../../src/doors/ssh2.ts'
 import type { ByteSink } from '../../../src/stream/byte-stream.ts'
 import { nextTurn } from '../../support/bytes.ts'
 import { waitFor } from '../../support/wait.ts'
@@ -209,6 +210,19 @@ describe('a client that', () => {
     expect(door.places()).toBe(2)
   })
 
+  test('is not to be let in hears nothing of SSH', async () => {
+    const door = await openDoor({ room: 0 })
+    const socket = connect(door.port, '127.0.0.1')
+    const heard: Buffer[] = []
+    socket.on('data', bytes => heard.push(bytes))
+    socket.on('error', () => {})
+    socket.write('SSH-2.0-test\r\n')
+    await new Promise(resolve => socket.once('close', resolve))
+    expect(heard).toEqual([])
+    expect(await door.logged('turned away')).toMatchObject({ reason: 'sessions' })
+    expect([door.places(), door.visitors]).toEqual([0, []])
+  })
+
   test.each(['before', 'inside', 'after'])(
     'sends garbage %s the key exchange is gone, and the others stay',
     async when => {
@@ -285,6 +299,12 @@ describe('a client that', () => {
       },
     ])
   })
+})
+
+test('a door says when ssh2 has no compiled cipher', async () => {
+  const { log } = await openDoor()
+  const warned = log.some(({ level, message }) => level === 'warn' && message === 'ssh runs without its native cipher')
+  expect(warned).toBe(!isNative())
 })
 
 describe('a door that closes', () => {
